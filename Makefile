@@ -85,8 +85,8 @@ release: $(INSTALLED)
 
 audit: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[release]"
-	$(BIN)/pip-audit --requirement release/lowest.txt --no-deps --disable-pip
-	$(BIN)/pip-audit --local --skip-editable
+	$(BIN)/python release/audit.py --requirement release/lowest.txt
+	$(BIN)/python release/audit.py --local
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

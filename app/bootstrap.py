@@ -126,25 +126,25 @@ class App:
             self.sandbox.close()
 
     @_Once
-    def _resolved_settings(self) -> Settings:
+    def server_settings(self) -> Settings:
         """The settings with the URL of the server; starts the embedded server if none is named."""
         return self.settings.model_copy(update={"database_url": database_url(self.settings)})
 
     @_Once
     def engine(self) -> Engine:
-        return make_engine(self._resolved_settings)
+        return make_engine(self.server_settings)
 
     @_Once
     def search_engine(self) -> Engine:
-        return make_search_engine(self._resolved_settings)
+        return make_search_engine(self.server_settings)
 
     @_Once
     def fast_engine(self) -> Engine:
-        return make_fast_engine(self._resolved_settings)
+        return make_fast_engine(self.server_settings)
 
     @_Once
     def key_engine(self) -> Engine:
-        return make_fast_engine(self._resolved_settings, KEY_CONNECTIONS)
+        return make_fast_engine(self.server_settings, KEY_CONNECTIONS)
 
     @_Once
     def files(self) -> IndexFiles:

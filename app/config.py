@@ -239,6 +239,12 @@ class Settings(BaseSettings):
         default=False,
         description="whether the page is read-only: no verdicts, no rebuild, only searches",
     )
+    page_language: str = Field(
+        default="auto",
+        description=(
+            "language of the page, such as `de`; `auto` takes that of the visitor's browser"
+        ),
+    )
     private_addresses: bool = Field(
         default=False,
         description=(
@@ -307,6 +313,14 @@ class Settings(BaseSettings):
         description="events in a second that each key may post, in each process of the HTTP API",
     )
 
+    cluster_cpus: int = Field(
+        default=1,
+        gt=0,
+        le=1024,
+        description=(
+            "processors that a task of `--on` takes; each worker process loads the model once"
+        ),
+    )
     downloads_at_once: int = Field(
         default=4, gt=0, le=64, description="pictures that an ingest downloads of one host at once"
     )

@@ -73,14 +73,24 @@ metrics_key() {
 
 image_id() { $ENGINE image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
 
+# An image that no tag names any more; one that a container runs stays.
+forget() {
+    if [ "$($ENGINE image inspect --format '{{len .RepoTags}}' "$1" 2>/dev/null)" = 0 ]; then
+        $ENGINE image rm "$1" >/dev/null 2>&1 || true
+    fi
+}
+
 replace() { compose up --detach --no-deps --wait $SERVING; }
 
 upgrade() {
     before=$(image_id "$IMAGE")
+    earlier=$(image_id "$PREVIOUS")
     compose build roles
     # The running version serves meanwhile. If this fails, it goes on, and is the image again.
     if ! { compose run --rm --no-deps roles && compose run --rm --no-deps migrate; }; then
+        failed=$(image_id "$IMAGE")
         [ -z "$before" ] || $ENGINE tag "$before" "$IMAGE"
+        forget "$failed"
         echo "The database was not migrated; the version before goes on." >&2
         exit 1
     fi
@@ -91,6 +101,9 @@ upgrade() {
         echo "The new version does not start. \`deploy/containers.sh rollback\` goes back." >&2
         exit 1
     }
+    # These ended long ago, and keep the image that they were started from.
+    compose rm --force roles migrate
+    forget "$earlier"
 }
 
 rollback() {

@@ -1,4 +1,7 @@
-"""The encoders that new pictures go through: one for each maintained model."""
+"""The encoders that new pictures go through: one for each maintained model.
+
+A fitted model and the one that it follows share a network, which encodes a picture once.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from PIL import Image
 from app.catalog.service import CatalogService
 from app.encoders.base import Encoder, EncoderProvider
 from app.encoders.preprocessing import PreparedPicture
+from app.encoders.projected_encoder import base_of, from_base
 from app.errors import ModelNotMaintained
 from app.types import Model, Vectors
 
 Inputs = tuple[PreparedPicture, ...]
-"""A picture preprocessed for each encoder of a set, in their order."""
+"""A picture preprocessed for each network of a set, in their order."""
 
 READ_ATTEMPTS = 4
 """How often the models are read when one of them is dropped at the same time."""
@@ -44,15 +48,24 @@ class EncoderSet:
         """How many pictures are best encoded at once."""
         return max(encoder.batch_size for encoder in self.encoders)
 
+    @property
+    def networks(self) -> dict[str, Encoder]:
+        """The encoders without the maps of fitted models, once each, by fingerprint."""
+        return {base.fingerprint: base for base in map(base_of, self.encoders)}
+
     def prepare(self, picture: Image.Image) -> Inputs:
-        """The picture preprocessed for each encoder."""
-        return tuple(encoder.prepare(picture) for encoder in self.encoders)
+        """The picture preprocessed for each network."""
+        return tuple(network.prepare(picture) for network in self.networks.values())
 
     def encode(self, pictures: Sequence[Inputs]) -> dict[int, Vectors]:
         """The pictures' unit vectors by model id, in the order of the pictures."""
+        vectors = {
+            fingerprint: network.encode_prepared([inputs[number] for inputs in pictures])
+            for number, (fingerprint, network) in enumerate(self.networks.items())
+        }
         return {
-            model.id: encoder.encode_prepared([inputs[number] for inputs in pictures])
-            for number, (model, encoder) in enumerate(zip(self.models, self.encoders, strict=True))
+            model.id: from_base(encoder, vectors[base_of(encoder).fingerprint])
+            for model, encoder in zip(self.models, self.encoders, strict=True)
         }
 
 

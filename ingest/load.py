@@ -17,12 +17,13 @@ from app.encoders.base import EncoderProvider
 from app.errors import BadInput
 from app.images.decoding import ImageLimits
 from app.types import ProgressCallback
+from ingest.chunk_writer import ChunkWriter
 from ingest.encoder_set import MaintainedEncoders
 from ingest.feeds.formats import AUTO, read_source
 from ingest.local_files import LocalPictures
 from ingest.loss_limit import Losses, count_losses
 from ingest.open_source import OpenSource
-from ingest.pipeline import Ingest, IngestReport
+from ingest.pipeline import Ingest, IngestReport, RowWriter
 from ingest.prepare import Preparer
 from ingest.preview import Preview, preview, preview_prune
 from ingest.prune_limit import PruneLimit
@@ -68,14 +69,16 @@ def load(
     source: Path | OpenSource,
     options: LoadOptions = DEFAULTS,
     *,
+    writer: RowWriter | None = None,
     progress: LoadProgress = lambda report, rows: None,
     notify: ProgressCallback = lambda message: None,
     rejected: RejectCallback = lambda reject: None,
 ) -> IngestReport:
     """Load a file or a folder of pictures, or an open source, into the catalogue.
 
-    The source is read once, before anything is written. `notify` gets messages about pgvector's
-    index, and `rejected` each refused row and picture.
+    The source is read once, before anything is written. `writer` writes its rows, by default in
+    this process; another one reads pictures and loads encoders by itself. `notify` gets messages
+    about pgvector's index, and `rejected` each refused row and picture.
 
     Nothing is written, and BadInput raised, if the run would delete more than the limit of
     `options`, or empty too many fields or take too many pictures (`loss_limit.MAX_LOSS`).
@@ -85,17 +88,19 @@ def load(
     call continues from there.
     """
     opened = _opened(source, options, limits)
-    maintained = MaintainedEncoders(catalog, encoders)
-    preparer = Preparer(catalog, maintained, opened.pictures, limits)
+    if writer is None:
+        maintained = MaintainedEncoders(catalog, encoders)
+        preparer = Preparer(catalog, maintained, opened.pictures, limits)
+        writer = ChunkWriter(catalog, maintained, preparer)
     with (
-        closing(preparer),
+        closing(writer),
         reject_file(options.rejects, rejected) as file,
-        ingest_run(engine, opened.name, maintained.current.model, catalog.history) as run,
+        ingest_run(engine, opened.name, catalog.model(), catalog.history) as run,
         RowBuffer() as buffer,
     ):
         losses = _read_all(engine, run, opened.rows, buffer, options)
         _check(losses, run, options)
-        job = Ingest(catalog, maintained, preparer, run, file)
+        job = Ingest(catalog, writer, run, file)
         report = job.run(
             buffer, prune=options.prune, progress=lambda report: progress(report, len(buffer))
         )

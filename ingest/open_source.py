@@ -58,7 +58,7 @@ def open_source(
         else:
             file = Path(source)
         rows = read_source(file, encoding=encoding, format=format)  # refuses what is no file
-        folder = images if images or is_address(source) else _folder_of(file)
+        folder = images_folder(source, images)
         local = LocalPictures(folder, max_bytes=settings.max_image_bytes) if folder else None
     except BaseException:
         cache.close()
@@ -68,8 +68,12 @@ def open_source(
     )
 
 
-def _folder_of(source: Path) -> Path:
-    return source if source.is_dir() else source.parent
+def images_folder(source: str, images: Path | None) -> Path | None:
+    """The folder in which the pictures of a source are named, if it has one."""
+    if images is not None or is_address(source):
+        return images
+    path = Path(source)
+    return path if path.is_dir() else path.parent
 
 
 def public_name(source: str) -> str:
@@ -85,13 +89,19 @@ def download_cache(settings: Settings) -> DownloadCache:
     return DownloadCache(settings.download_folder / "known.sqlite3")
 
 
-def remote_pictures(settings: Settings, cache: DownloadCache) -> RemotePictures:
-    """Pictures by address under the rules of the page; closing them closes the cache."""
+def remote_pictures(settings: Settings, cache: DownloadCache, share: int = 1) -> RemotePictures:
+    """Pictures by address under the rules of the page; closing them closes the cache.
+
+    Where `share` processes download for one ingest, each asks a host for that part of what the
+    settings allow, but for one picture at a time at least.
+    """
     web = Downloader(
         max_bytes=settings.max_image_bytes, ports=settings.link_port_numbers,
         allow_private=settings.private_addresses, keep_alive=True,
     )  # fmt: skip
-    politeness = Politeness(settings.downloads_at_once, settings.downloads_per_second)
+    politeness = Politeness(
+        max(1, settings.downloads_at_once // share), settings.downloads_per_second / share
+    )
     return RemotePictures(web, cache, politeness)
 
 

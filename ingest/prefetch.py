@@ -35,13 +35,13 @@ _CHUNKS_AHEAD = 2
 class Prefetcher:
     """Prepares and encodes chunks in its own threads; `close` ends them and the preparer's."""
 
-    def __init__(self, preparer: Preparer) -> None:
+    def __init__(self, preparer: Preparer, threads: int = ENCODERS) -> None:
         self._preparer = preparer
         self._pending: set[bytes] = set()
         self._preparing = ThreadPoolExecutor(1, "prepare")
         self._cores = thread_count()
-        share = max(1, self._cores // ENCODERS)
-        self._encoding = ThreadPoolExecutor(ENCODERS, "encode", set_thread_count, (share,))
+        share = max(1, self._cores // threads)
+        self._encoding = ThreadPoolExecutor(threads, "encode", set_thread_count, (share,))
 
     def close(self) -> None:
         """Cancel what is queued and wait for the threads to end."""

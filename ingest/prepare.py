@@ -89,12 +89,14 @@ class Preparer:
         encoders: MaintainedEncoders,
         pictures: PictureReader,
         limits: ImageLimits,
+        threads: int | None = None,
     ) -> None:
+        """`threads` is how many read and decode; None: as many as there are cores."""
         self._catalog = catalog
         self._encoders = encoders
         self._pictures = pictures
         self._limits = limits
-        self._threads = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), "decode")
+        self._threads = ThreadPoolExecutor(min(DECODERS, threads or os.cpu_count() or 1), "decode")
 
     def download_counts(self) -> tuple[int, int]:
         """Pictures that were downloaded, and that had not changed since an earlier run."""

@@ -19,9 +19,9 @@ from app.encoders.base import EncoderProvider
 from app.errors import BadImage
 from app.images.decoding import ImageLimits
 from app.types import Product, Vector
+from ingest.chunk_writer import ATTEMPTS
 from ingest.encoder_set import MaintainedEncoders
 from ingest.picture_reader import PictureReader
-from ingest.pipeline import ATTEMPTS
 from ingest.prepare import Chunk, Preparer
 from ingest.repeated_skus import reject_repeated
 from ingest.sources import SourceReject, SourceRow

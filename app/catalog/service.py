@@ -36,12 +36,17 @@ MAX_NAMED = 10
 class CatalogService:
     """Adds, changes and deletes products; each call is one transaction.
 
-    `history` are the limits of what is kept to undo runs.
+    `history` are the limits of what is kept to undo runs. Where another process is in charge of a
+    run, `during` is the id of that run: once it has ended, `write` raises RunEnded, so that what is
+    late cannot overwrite what came after it.
     """
 
-    def __init__(self, engine: Engine, history: HistoryLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, engine: Engine, history: HistoryLimits = DEFAULT_LIMITS, during: int | None = None
+    ) -> None:
         self._engine = engine
         self.history = history
+        self._during = during
 
     def model(self) -> Model:
         """The active model. Raises NoModel before `lookalike init`, SchemaMismatch."""
@@ -146,7 +151,7 @@ class CatalogService:
         in the history of the run `run_id`, if there is one.
         """
         with locks.transaction(self._engine) as connection:
-            return batch_write.write(connection, batch, model, run_id)
+            return batch_write.write(connection, batch, model, run_id, self._during)
 
     def delete(
         self, skus: Sequence[str], *, missing_ok: bool = False, run_id: int | None = None

@@ -34,8 +34,9 @@ def api(host: str, port: int, processes: int, sharing: bool) -> None:
         return
 
     from app.api.server import ApiServer
+    from app.cli.search_listener import SearchListener
 
-    with App() as app, ApiServer(app, host, port, shared=sharing) as server:
+    with App() as app, ApiServer(app, host, port, shared=sharing) as server, SearchListener(app):
         app.catalog.model()
         app.warm_soon()
         if sharing:

@@ -10,7 +10,7 @@ import click
 
 from app.bootstrap import App
 from app.cli.output import note
-from app.cli.search import print_matches
+from app.cli.search_output import print_matches
 from app.cli.serve_page import serve
 from app.errors import BadInput
 from app.images.decoding import decode

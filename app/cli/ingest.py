@@ -21,15 +21,15 @@ from rich.progress import (
 )
 
 from app.bootstrap import App
-from app.cli.output import as_json, note, print_json
+from app.cli.output import as_json, note, on_cluster, print_json
 from app.cli.preview import print_preview
 from app.errors import BadInput
 from app.images.url import is_address
 from ingest import prune_limit
 from ingest.feeds.formats import AUTO, FORMATS
 from ingest.load import LoadOptions, check_rejects, load, preview_load
-from ingest.open_source import OpenSource, open_source
-from ingest.pipeline import IngestReport
+from ingest.open_source import OpenSource, images_folder, open_source
+from ingest.pipeline import IngestReport, RowWriter
 from ingest.prefetch import ENCODERS
 from ingest.preview import Preview
 from ingest.prune_limit import PruneLimit
@@ -76,11 +76,12 @@ MAX_REASONS = 5
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Encoding of CSV and TSV.")
+@on_cluster
 @as_json
 def ingest(
     source: str, format_: str, images: Path | None, rejects: Path | None,
     fail_on_rejects: int | None, prune: bool, prune_at_most: str | None, force: bool,
-    dry_run: bool, encoding: str, as_json: bool,
+    dry_run: bool, encoding: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Load SOURCE, a file, a feed or a folder of pictures, into the catalogue.
 
@@ -94,6 +95,9 @@ def ingest(
     clears it. In a folder, every picture becomes a product: its sku is the file name, its category
     the folder; of a product that exists only the pictures change.
 
+    On a cluster, every node must reach the database and the folder of the pictures, and have the
+    models.
+
     Running it again writes only what has changed. A bad row or picture is refused with its reason
     and does not stop the others.
     """
@@ -102,6 +106,8 @@ def ingest(
     if rejects == STDOUT and (as_json or dry_run):
         other = "--json" if as_json else "--dry-run"
         raise click.UsageError(f"{other} and --rejects - both write to standard output.")
+    if dry_run and address is not None:
+        raise click.UsageError("--dry-run runs here; leave out --on.")
     limit = PruneLimit() if prune_at_most is None else prune_limit.parse(prune_at_most)
     options = LoadOptions(images, rejects, encoding, prune, limit, force, format_)
     if dry_run:
@@ -111,11 +117,13 @@ def ingest(
     with (
         App(streams=ENCODERS) as app,
         _opened(app, source, options) as opened,
+        _writer(app, address, source, images) as writer,
         _progress() as progress,
     ):
         report = load(
             app.engine, app.catalog, app.encoders, app.limits, opened, options,
-            progress=progress, notify=note, rejected=lambda each: _count(reasons, each),
+            writer=writer, progress=progress, notify=note,
+            rejected=lambda each: _count(reasons, each),
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())
@@ -124,6 +132,21 @@ def ingest(
     _note_rejects(report.rejected, report.images_rejected, rejects)
     _note_reasons(reasons)
     _check_refused(report, fail_on_rejects)
+
+
+@contextmanager
+def _writer(
+    app: App, address: str | None, source: str, images: Path | None
+) -> Iterator[RowWriter | None]:
+    """Writes the rows on a cluster; None: in this process."""
+    if address is None:
+        yield None
+        return
+    from app.cluster import job, row_writer, session
+
+    described = job.describe(app, address)
+    with session.connect(address, described.cpus, note) as cluster:
+        yield row_writer.ClusterWriter(cluster, described, images_folder(source, images))
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from app.bootstrap import App
-from app.cli.output import ThrottledProgress, as_json, note, print_json, print_table
+from app.cli.output import ThrottledProgress, as_json, note, on_cluster, print_json, print_table
 from app.encoders.base import AUTO, EMBEDDED, split_variant
 from app.encoders.embedded_versions import offer, outdated
 from app.encoders.loading import automatic, choose_encoder
@@ -20,9 +21,9 @@ from app.evaluation import labelled_queries
 from app.evaluation.html_report import comparison_report as html_comparison
 from app.evaluation.labelled_queries import LabelledQuery
 from app.evaluation.metrics import Evaluation, RunDifference, most_different, overlap
-from app.models.backfill import BackfillReport, embed
+from app.models.backfill import BackfillProgress, BackfillReport, embed
 from app.models.lifecycle import ModelChange
-from app.types import Query
+from app.types import Model, Query
 
 if TYPE_CHECKING:
     from app.evaluation.model_fit import Gain
@@ -109,22 +110,21 @@ def fetch(name: str, revision: str | None) -> None:
     "--images", multiple=True, type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the ingested pictures. Default: the folders of earlier ingests.",
 )  # fmt: skip
+@on_cluster
 @as_json
-def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
-    """Embed the pictures that have no embedding of NAME; it can be stopped and run again."""
-    # Imported here, because only this command downloads.
-    from ingest.open_source import download_cache, remote_pictures
+def embed_(name: str, images: tuple[Path, ...], address: str | None, as_json: bool) -> None:
+    """Embed the pictures that have no embedding of NAME; it can be stopped and run again.
 
+    On a cluster, every node must reach the database and the folders, and have the model.
+    """
     with App() as app:
         model = app.lifecycle.model(name)
-        encoder = app.encoders.for_model(model.id)
         sources = app.catalog.ingest_sources()
         folders = list(images) or folders_of(sources)
         check_folders(folders, sources)
         progress = None if as_json else _print_progress
-        with closing(remote_pictures(app.settings, download_cache(app.settings))) as remote:
-            originals = Originals(folders, app.limits, encoder.input_side, remote)
-            report = embed(app.engine, model, encoder, originals.find, progress, note)
+        run = _embed_here if address is None else partial(_embed_on, address)
+        report = run(app, model, folders, progress)
     if as_json:
         print_json(report)
     for reason in report.reasons:
@@ -135,6 +135,32 @@ def embed_(name: str, images: tuple[Path, ...], as_json: bool) -> None:
             f"{report.left} pictures still have no embedding of {name}. Name the folder of their "
             "files with --images, or ingest them again."
         )
+
+
+def _embed_here(
+    app: App, model: Model, folders: Sequence[Path], progress: BackfillProgress | None
+) -> BackfillReport:
+    # Imported here, because only this command downloads.
+    from ingest.open_source import download_cache, remote_pictures
+
+    encoder = app.encoders.for_model(model.id)
+    with closing(remote_pictures(app.settings, download_cache(app.settings))) as remote:
+        originals = Originals(folders, app.limits, encoder.input_side, remote)
+        return embed(app.engine, model, encoder, originals.find, progress, note)
+
+
+def _embed_on(
+    address: str,
+    app: App,
+    model: Model,
+    folders: Sequence[Path],
+    progress: BackfillProgress | None,
+) -> BackfillReport:
+    from app.cluster import backfill, job, session
+
+    described = job.describe(app, address)
+    with session.connect(address, described.cpus, note) as cluster:
+        return backfill.embed(app, cluster, described, model, folders, progress, note)
 
 
 @model.command()
@@ -305,9 +331,11 @@ def _absolute(name: str) -> str:
 
 
 def _print_progress(report: BackfillReport) -> None:
+    rate = report.embedded / report.seconds if report.seconds else 0.0
+    remaining = f"; {report.left / rate:.0f} s to go" if rate and report.left else ""
     note(
         f"{report.embedded} embedded, {report.failed} failed, {report.left} left "
-        f"after {report.seconds:.0f} s"
+        f"after {report.seconds:.0f} s ({rate:.0f} pictures/s{remaining})"
     )
 
 

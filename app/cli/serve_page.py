@@ -11,6 +11,7 @@ import click
 
 from app.config import Settings
 from app.ui.css import ACCENT, ACCENT_ON_DARK
+from app.ui.languages import check_language
 
 PAGE = Path(__file__).resolve().parent.parent / "ui" / "page_app.py"
 """The file whose application Streamlit serves."""
@@ -18,6 +19,8 @@ PAGE = Path(__file__).resolve().parent.parent / "ui" / "page_app.py"
 
 def serve(host: str, port: int) -> NoReturn:
     """Replace this process by Streamlit's server, so that a signal to it stops the server."""
+    settings = Settings()
+    check_language(settings.page_language)
     options = {
         "server.address": host,
         "server.port": port,
@@ -31,12 +34,12 @@ def serve(host: str, port: int) -> NoReturn:
         "client.showErrorDetails": "none",
         "theme.light.primaryColor": ACCENT,
         "theme.dark.primaryColor": ACCENT_ON_DARK,
-        "server.maxUploadSize": _mebibytes(Settings().max_image_bytes),
+        "server.maxUploadSize": _mebibytes(settings.max_image_bytes),
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     sys.stdout.flush()
     # -P: an `app` in the current folder does not take the place of ours.
-    command = [sys.executable, "-P", "-m", "app.ui.server", "run", str(PAGE), *arguments]
+    command = [sys.executable, "-P", "-m", "app.cli.page_process", "run", str(PAGE), *arguments]
     os.execv(sys.executable, command)
 
 

@@ -18,7 +18,7 @@ from enum import IntEnum
 
 from sqlalchemy import Connection, Engine, text
 
-from app.db.pipeline import Pipeline
+from app.db.pipeline import Deferred, Pipeline
 from app.errors import LookalikeError
 
 
@@ -164,6 +164,18 @@ def ingest_run(connection: Connection, run_id: int) -> Iterator[bool]:
     finally:
         if taken:
             _release(connection, "SELECT pg_advisory_unlock(:key, :run)", values)
+
+
+def is_run_alive(pipeline: Pipeline, run_id: int) -> Deferred[bool]:
+    """Whether a session holds the lock of a run."""
+    sql = f"""SELECT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = {LockKey.INGEST_RUN.value}
+            AND objid = %(run)s::bigint::oid AND objsubid = 2
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS alive"""
+    rows = pipeline.send(sql, {"run": run_id % 2**31})
+    return lambda: bool(rows()[0].alive)
 
 
 def _release(connection: Connection, sql: str, values: dict[str, int]) -> None:

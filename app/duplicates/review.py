@@ -158,10 +158,16 @@ def next_pair(
     return pair, cursor
 
 
-def progress(engine: Engine, cursor: ReviewCursor) -> ReviewProgress:
-    """How far a review is."""
+def count_products(engine: Engine) -> int:
+    """How many products there are to compare: they are counted, which takes its time."""
     with snapshot(engine) as connection:
-        stored, decided = review_pairs.counts(connection)
+        return review_pairs.count_products(connection)
+
+
+def progress(engine: Engine, cursor: ReviewCursor, stored: int) -> ReviewProgress:
+    """How far a review of so many products is."""
+    with snapshot(engine) as connection:
+        decided = review_pairs.count_verdicts(connection)
     weak = sum(each.is_weak for each in cursor.waiting)
     scanned = stored if cursor.all_read else min(cursor.scanned, stored)
     return ReviewProgress(scanned, stored, len(cursor.waiting) - weak, weak, decided)

@@ -87,6 +87,11 @@ def base_of(encoder: Encoder) -> Encoder:
     return encoder.base if isinstance(encoder, ProjectedEncoder) else encoder
 
 
+def from_base(encoder: Encoder, vectors: Vectors) -> Vectors:
+    """Unit rows (n, dim) of an encoder's pictures, from those of `base_of` it."""
+    return encoder.project(vectors) if isinstance(encoder, ProjectedEncoder) else vectors
+
+
 def checked(weights: Matrix, dim: int) -> Matrix:
     """The weights, C-contiguous. Raises ValueError unless they are a finite, invertible matrix."""
     if weights.shape != (dim, dim) or not np.isfinite(weights).all():

@@ -16,6 +16,9 @@ def thread_count() -> int:
 
 
 def _usable_cores() -> int:
+    limit = os.environ.get("OMP_NUM_THREADS", "")  # torch keeps to it too
+    if limit.isdecimal() and int(limit):
+        return int(limit)
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 

@@ -51,6 +51,11 @@ CODES = (Code("rabitq", 2), Code("rabitq", 4), FLOAT16)
 """From the smallest to the largest. A build takes the first that needs no more nominees than
 MAX_POOL to reach the recall goal. RaBitQ's vectors are estimates, FLOAT16's those of the table."""
 
+SMALL_ROWS = 20_000
+"""Up to this many rows two codes are tried, 2 and 16 bits; 16 take 21 MB of 512 dimensions.
+Of vectors without near neighbours, for which 2 bits do not suffice, a search of all lists with 4
+bits takes 5 to 13 times as long as with 16, of others 0.8 times to as long."""
+
 KINDS = ("flat", "ivf", "rabitq")
 """The kinds of index that this version can search."""
 
@@ -232,8 +237,14 @@ class AnnIndex:
             shape = (len(queries), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        parameters = self._search_parameters(depth or k, selector, excluded)
-        similarities, ids = self.faiss_index.search(queries, k, params=parameters)
+        searched = self.faiss_index
+        copied = None if selector is None else selector.copied
+        if copied is not None and copied.are_of(searched):
+            searched, selector = copied.rows, None
+            parameters = self._all_lists(combined(None, excluded))
+        else:
+            parameters = self._search_parameters(depth or k, selector, excluded)
+        similarities, ids = searched.search(queries, k, params=parameters)
         return similarities, ids
 
     def lists_of(self, ids: Ids) -> NDArray[np.int64]:
@@ -270,12 +281,14 @@ class AnnIndex:
         if self.kind == "flat":
             return passes and faiss().SearchParameters(sel=passes)
         if selector is not None:
-            nprobe = int(self.parameters["nlist"])
-        else:
-            nprobe = self._nprobe(_depth_behind(len(excluded) if excluded else 0, depth))
-        if passes is None:
-            return _nprobe_parameters(nprobe)
-        return faiss().SearchParametersIVF(nprobe=nprobe, sel=passes)
+            return self._all_lists(passes)
+        return _list_parameters(
+            self._nprobe(_depth_behind(len(excluded) if excluded else 0, depth)), passes
+        )
+
+    def _all_lists(self, passes: Any) -> Any:
+        """FAISS's parameters of a search of all inverted lists."""
+        return _list_parameters(int(self.parameters["nlist"]), passes)
 
     def _nprobe(self, depth: int) -> int:
         """That of the next tuned depth that is at least `depth`; all lists beyond the last."""
@@ -310,10 +323,24 @@ def one_thread() -> Iterator[None]:
         faiss().omp_set_num_threads(before)
 
 
+def _list_parameters(nprobe: int, passes: Any) -> Any:
+    """FAISS's parameters of a search of so many lists, among the ids that pass (None: all)."""
+    if passes is None:
+        return _nprobe_parameters(nprobe)
+    return faiss().SearchParametersIVF(nprobe=nprobe, sel=passes)
+
+
 @lru_cache(maxsize=64)
 def _nprobe_parameters(nprobe: int) -> Any:
     """FAISS's search parameters; shared, because a search only reads them."""
     return faiss().SearchParametersIVF(nprobe=nprobe)
+
+
+def codes(rows: int) -> tuple[Code, ...]:
+    """The codes that a build of so many rows tries, in their order."""
+    if rows > SMALL_ROWS:
+        return CODES
+    return tuple(code for code in CODES if code.bits != 4) or CODES
 
 
 def list_count(rows: int) -> int:
@@ -343,6 +370,11 @@ def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     index = faiss().IndexIDMap2(faiss().IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(unit_rows(vectors), ids)
     return AnnIndex(index, "flat")
+
+
+def code_of(index: AnnIndex) -> Code:
+    """The code of the vectors of inverted lists."""
+    return Code(index.kind, int(index.parameters.get("bits", FLOAT16.bits)))
 
 
 def inverted_lists(centroids: Vectors, code: Code) -> AnnIndex:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.index.faiss_library import faiss
+
+if TYPE_CHECKING:
+    from app.index.selected_rows import SelectedRows
 
 BITMAP_BITS_PER_ID = 256
 """A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
@@ -20,8 +23,11 @@ class IdSelector:
     """Restricts a search to some ids, shape (n,), int64; `nbytes` is the memory it takes.
 
     All lists are probed: testing an id costs a hundredth of computing a distance, so an exhaustive
-    search among few selected rows is fast.
+    search among few selected rows is fast. `copied` are the rows of an index that are selected, if
+    they were copied.
     """
+
+    copied: SelectedRows | None = None
 
     def __init__(self, ids: Ids) -> None:
         highest = int(ids.max(initial=0))

@@ -285,13 +285,18 @@ class RecallMeasure(Protocol):
         """recall@`depth` by the number of nominees, 1 to `most`."""
 
 
-def tune(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
+def tune(
+    index: AnnIndex, measure: RecallMeasure, goal: float, max_pool: int | None = None
+) -> AnnIndex | None:
     """The same index with the smallest nprobe per depth that reaches the recall goal (0 to 1), and
     if its vectors are compressed, the smallest number of nominees (`pool`).
 
     The search starts at the nprobe for a goal halfway to 1, because other queries do a little worse
     than the sample. A greater depth never gets a smaller nprobe. Beyond the last depth, and where
     no smaller nprobe reaches the goal, all lists are probed.
+
+    None if the nearest of the first depth need more than `max_pool` nominees: each further depth
+    would take as long.
     """
     if index.kind == "flat":
         return index
@@ -301,6 +306,8 @@ def tune(index: AnnIndex, measure: RecallMeasure, goal: float) -> AnnIndex:
         nprobe = min(max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2)), nlist)
         if index.kind == "rabitq":
             pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal)
+            if max_pool is not None and pool[str(DEPTHS[0])] > max_pool:
+                return None
         else:
             while (
                 nprobe < nlist and measure.recall(with_nprobe(index, nprobe, depth), depth) < goal

@@ -6,7 +6,9 @@ Works in batches of missing embeddings, so it can be interrupted and run again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,11 +25,29 @@ from app.errors import BadImage, ModelNotMaintained
 from app.types import Model, ProgressCallback, Vector
 
 BATCH = 32
+ALL_PICTURES = range(1, 1 << 63)
 MAX_REASONS = 20
 """Maximum number of failures that a report gives reasons for."""
 
+MissingPicture = tuple[int, bytes, list[str]]
+"""Id, sha256, and the URIs of its originals."""
+
 FindOriginal = Callable[[bytes, Sequence[str]], Image.Image]
 """Finds the picture with this sha256 that came from one of these URIs; raises BadImage."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPart:
+    """The outcome of a part of a backfill.
+
+    `embedded` pictures got their embedding by it, `settled` have one now, `failed` have none;
+    `reasons` are those of some failures.
+    """
+
+    embedded: int
+    settled: int
+    failed: int
+    reasons: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -44,12 +64,16 @@ class BackfillReport:
     reasons: list[str] = field(default_factory=list)
 
 
+BackfillProgress = Callable[[BackfillReport], None]
+"""Called after every part with the report so far."""
+
+
 def embed(
     engine: Engine,
     model: Model,
     encoder: Encoder,
     find: FindOriginal,
-    progress: Callable[[BackfillReport], None] | None = None,
+    progress: BackfillProgress | None = None,
     notify: ProgressCallback = lambda message: None,
 ) -> BackfillReport:
     """Embed every picture that has no embedding under the model.
@@ -58,41 +82,62 @@ def embed(
     when the connection is lost, and ModelNotMaintained when the model is dropped in the meantime;
     what was embedded until then is kept.
     """
+    parts = embed_range(engine, model, encoder, find, ALL_PICTURES)
+    return complete(engine, model, parts, progress, notify)
+
+
+def complete(
+    engine: Engine,
+    model: Model,
+    parts: Generator[EmbeddedPart],
+    progress: BackfillProgress | None = None,
+    notify: ProgressCallback = lambda message: None,
+) -> BackfillReport:
+    """Sum up the parts of a backfill while they are done, and maintain pgvector's index after."""
     report, began = BackfillReport(left=_left(engine, model)), time.monotonic()
-    _embed(engine, model, encoder, find, report, progress)
+    with closing(parts):
+        for part in parts:
+            report.embedded += part.embedded
+            report.failed += part.failed
+            report.reasons += part.reasons[: MAX_REASONS - len(report.reasons)]
+            report.left = max(report.left - part.settled, 0)
+            report.seconds = round(time.monotonic() - began, 3)
+            if progress:
+                progress(report)
     maintain_after_load(engine, notify)
     report.seconds = round(time.monotonic() - began, 3)
     report.left = _left(engine, model)
     return report
 
 
-def _embed(
+def embed_range(
     engine: Engine,
     model: Model,
     encoder: Encoder,
     find: FindOriginal,
-    report: BackfillReport,
-    progress: Callable[[BackfillReport], None] | None,
-) -> None:
-    began = time.monotonic()
-    for batch in _missing(engine, model):
-        vectors = _derive(engine, encoder, [picture_id for picture_id, _, _ in batch])
-        pictures: dict[int, Image.Image] = {}
-        for picture_id, sha256, uris in batch:
-            if picture_id in vectors:
-                continue
-            try:
-                pictures[picture_id] = find(sha256, uris)
-            except BadImage as exc:
-                report.failed += 1
-                if len(report.reasons) < MAX_REASONS:
-                    report.reasons.append(f"picture {sha256.hex()[:12]}: {exc}")
-        stored = store(engine, model, vectors | _encode(encoder, pictures))
-        report.embedded += stored
-        report.left = max(report.left - stored, 0)
-        report.seconds = round(time.monotonic() - began, 3)
-        if progress:
-            progress(report)
+    ids: range,
+    readers: int = 1,
+) -> Generator[EmbeddedPart]:
+    """Embed the pictures of a range of ids that have no embedding; yields the outcome of each
+    batch, which is a transaction. `readers` threads find and decode originals."""
+
+    def original(missing: MissingPicture) -> Image.Image | str:
+        _, sha256, uris = missing
+        try:
+            return find(sha256, uris)
+        except BadImage as exc:
+            return f"picture {sha256.hex()[:12]}: {exc}"
+
+    with ThreadPoolExecutor(readers, "original") as threads:
+        for batch in _missing(engine, model, ids):
+            vectors = _derive(engine, encoder, [picture_id for picture_id, _, _ in batch])
+            wanted = [each for each in batch if each[0] not in vectors]
+            wanted_ids = [id_ for id_, _, _ in wanted]
+            found = dict(zip(wanted_ids, threads.map(original, wanted), strict=True))
+            pictures = {id_: each for id_, each in found.items() if not isinstance(each, str)}
+            reasons = [each for each in found.values() if isinstance(each, str)]
+            stored = store(engine, model, vectors | _encode(encoder, pictures))
+            yield EmbeddedPart(stored, stored, len(reasons), tuple(reasons[:MAX_REASONS]))
 
 
 def _derive(engine: Engine, encoder: Encoder, ids: Sequence[int]) -> dict[int, Vector]:
@@ -112,15 +157,29 @@ def _left(engine: Engine, model: Model) -> int:
         return models.count_missing(connection, model.id)
 
 
-def _missing(engine: Engine, model: Model) -> Iterator[list[tuple[int, bytes, list[str]]]]:
+def missing_ranges(engine: Engine, model: Model, size: int) -> Iterator[tuple[range, int]]:
+    """Ranges of ids that each have up to `size` pictures without an embedding, with their number.
+
+    Each is read when it is asked for.
+    """
     after = 0
     while True:
         with engine.connect() as connection:
-            batch = models.pictures_without_embedding(connection, model.id, after, BATCH)
+            last, count = models.next_without_embedding(connection, model.id, after, size)
+        if not count:
+            return
+        yield range(after + 1, last + 1), count
+        after = last
+
+
+def _missing(engine: Engine, model: Model, ids: range) -> Iterator[list[MissingPicture]]:
+    while True:
+        with engine.connect() as connection:
+            batch = models.pictures_without_embedding(connection, model.id, ids, BATCH)
         if not batch:
             return
         yield batch
-        after = batch[-1][0]
+        ids = range(batch[-1][0] + 1, ids.stop)
 
 
 def store(engine: Engine, model: Model, vectors: Mapping[int, Vector]) -> int:

@@ -119,9 +119,6 @@ class Worker:
             outcome = self._rebuild(observation)
         except BuildRunning:
             outcome = "busy"
-            # Not with the listener: after reconnecting it would return at once.
-            self._stop.wait(min(RETRY_S, self._settings.worker_poll_s))
-            return 0.0
         except StopRequested:
             outcome = "stopped"
             raise
@@ -132,6 +129,9 @@ class Worker:
             now = time.monotonic()
             self.metrics.built(outcome, now - began)
             self._ended = self._ended if outcome == "busy" else now
+        if outcome == "busy":
+            # Not with the listener: after reconnecting it would return at once.
+            self._stop.wait(min(RETRY_S, self._settings.worker_poll_s))
         return 0.0
 
     def _rebuild(self, observation: WorkerObservation) -> BuildOutcome:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -144,7 +145,8 @@ class FastPath:
             if cached is None:
                 return None
             request = replace(request, listed=cached.snapshot)
-            rounds = _filtered_rounds(fetch, cached, index)
+            copy_rows = partial(self._filters.copy_rows, filter_clause, cached, index)
+            rounds = _filtered_rounds(fetch, cached, index, copy_rows)
         try:
             for number, fetch_round in enumerate(rounds):
                 result = run(index, replace(request, n=fetch_round.n), fetch_round)
@@ -269,12 +271,13 @@ def _fetch(request: StatementRequest | ListsRequest) -> IndexFetch:
 
 
 def _filtered_rounds(
-    fetch: IndexFetch, cached: CachedFilter, index: AnnIndex
+    fetch: IndexFetch, cached: CachedFilter, index: AnnIndex, copy_rows: Callable[[], None]
 ) -> Iterator[FetchRound]:
     """The fetch rounds of a filtered search.
 
     If a deeper round that is filtered afterwards takes less time, and those that pass lay near
-    recent queries, it comes first. The others search among all pictures that pass.
+    recent queries, it comes first. The others search among all pictures that pass, before which
+    `copy_rows` is called.
     """
     share = min(cached.pictures / max(index.rows, 1), 1.0)
     if share:
@@ -282,6 +285,7 @@ def _filtered_rounds(
         if _is_faster(index, deeper, fetch, share) and not cached.far.skips():
             yield deeper
             cached.far.failed()  # incomplete: those that pass lie far away
+    copy_rows()
     yield from fetch_rounds(fetch, cached.selector)
 
 

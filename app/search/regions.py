@@ -191,20 +191,24 @@ class FastComparison:
         )
 
 
-def best_windows(comparison: Comparison, windows: Windows, whole: Vector) -> list[ChosenWindow]:
+def best_windows(
+    comparison: Comparison, windows: Windows, whole: Vector
+) -> list[ChosenWindow] | None:
     """The windows that are most similar to a picture of the catalogue and do not overlap.
 
     For models with a lead, those that are more similar to a picture than the `whole` photo, shape
-    (dim,), by most: what the photo shows everywhere is no object. Empty where nothing can be
-    compared.
+    (dim,), by most: what the photo shows everywhere is no object. None where they cannot be
+    compared, empty where no picture is there to compare with.
     """
     limits = limits_of(comparison.model)
     leads = limits.lead is not None
     near = _gained(windows.vectors, whole) if leads else windows.vectors
     found = comparison.best(windows.vectors, near, whole)
-    if found is None or not len(found[0]) or found[0].max() <= -1:
-        return []
+    if found is None:
+        return None
     similarities, gains = found
+    if not len(similarities) or similarities.max() <= -1:
+        return []
     return choose_windows(windows.regions, gains if leads else similarities, limits.most)
 
 
@@ -241,8 +245,10 @@ class ObjectFinder:
         return query.objects and single and encoded.maps_regions
 
     def known(self, query: Query, model: Model, cache: VectorCache) -> PhotoObjects | None:
-        """What was found in the query's picture before, as long as it is in the cache."""
-        return cache.get_objects(_picture(query), model.fingerprint)
+        """What was found in the query's picture before, as long as it is in the cache; None also
+        where nothing could be compared then."""
+        found = cache.get_objects(_picture(query), model.fingerprint)
+        return found if found is not None and found.compared else None
 
     def keep(self, query: Query, model: Model, cache: VectorCache, found: PhotoObjects) -> None:
         """Keep what was found in the query's picture in the cache."""
@@ -292,6 +298,8 @@ class ObjectFinder:
         if windows is None:
             return PhotoObjects(similarity)
         chosen = best_windows(comparison, windows, whole)
+        if chosen is None:
+            return PhotoObjects(similarity, texture=windows.texture, compared=False)
         objects = self._exact(query, windows, chosen, self._limits(model), cache)
         return PhotoObjects(similarity, objects, windows.texture)
 

@@ -129,6 +129,12 @@ class StoredPhotos:
         assert expires is not None
         return expires
 
+    def remove(self, id_: str) -> None:
+        """Delete a stored photo before it expires; nothing if it has."""
+        if is_storable(id_):
+            with self._engine.begin() as connection:
+                query_photos.delete(connection, id_)
+
     def _row(self, id_: str) -> QueryPhotoRow:
         """A photo that has not expired. Raises UnknownPhoto, also for an id that is no text."""
         if is_storable(id_):

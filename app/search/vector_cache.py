@@ -53,12 +53,14 @@ class PhotoObjects:
     """What was found in a photo: the best cosine similarity of the whole to a picture of the
     catalogue, the objects, best first, the `border_texture` of the photo, and whether the objects
     lead the whole (never under a model without a lead). No objects and no texture (None) where the
-    whole photo leaves no doubt."""
+    whole photo leaves no doubt. Not `compared` where its windows could not be compared with the
+    catalogue, as between many changes and the next build."""
 
     whole: float
     objects: tuple[PhotoObject, ...] = ()
     texture: float | None = None
     leads: bool = False
+    compared: bool = True
 
 
 class VectorCache:

@@ -124,6 +124,8 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   .stCheckbox label { align-items: center }
   [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 44px }
 }
+/* There it opens the camera at once, and no box: see page_input.js. */
+@media (pointer: coarse) { .st-key-camera_box button > div > :nth-child(2) { display: none } }
 .faint { color: var(--faint) }
 
 /* Cards: a grid that keeps two side by side on a phone. */
@@ -197,3 +199,13 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .facts dt { font-weight: 600 } .facts dd { margin: 0 }
 .twins { margin: 0; padding-left: 1.1rem !important; overflow-wrap: anywhere }
 """.replace("ACCENT", ACCENT)
+
+
+def upload_label(text: str, language: str) -> str:
+    """Shows a text in the place of the label of the upload button, which Streamlit has in English
+    only. `page_input.js` gives it to screen readers."""
+    label = f':root:lang({language}) .st-key-give [data-testid="stFileUploaderDropzone"] button p'
+    return (
+        f"{label} {{ font-size: 0 }}\n"
+        f'{label}::after {{ content: "{text}"; font-size: var(--text) }}\n'
+    )  # fmt: skip

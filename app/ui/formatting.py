@@ -1,16 +1,22 @@
-"""Text for the pages: times, durations and sizes; escaping for Markdown and HTML."""
+"""Text for the pages: numbers, prices, times, durations and sizes as the language of the session
+writes them; escaping for Markdown and HTML."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
 from datetime import datetime
+from decimal import Decimal
 from html import escape
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
+from babel import dates, numbers
 
-TIME_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+from app.types import Count, Product
+from app.ui.translation import N_, _, locale
+
+TIME_UNITS = ((86_400, N_("{number} d")), (3_600, N_("{number} h")), (60, N_("{number} min")))
 SIZE_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 """As the command line counts them."""
 
@@ -26,6 +32,49 @@ SANITIZER_BREAKS = re.compile(r"(?<=<)(?=/)|(?<=[-!\]])(?=>)")
 contains one, although it is harmless there."""
 
 
+def format_number(number: float) -> str:
+    """A number without decimals, in groups of digits."""
+    return numbers.format_decimal(round(number), locale=locale())
+
+
+def format_decimal(number: float, decimals: int) -> str:
+    """A number with this many decimals."""
+    pattern = f"#,##0.{'0' * decimals}" if decimals else "#,##0"
+    return numbers.format_decimal(number, pattern, locale=locale())
+
+
+def format_measure(number: float) -> str:
+    """A number with as many decimals as it has, up to four, without groups of digits."""
+    return numbers.format_decimal(number, "0.####", locale=locale())
+
+
+def format_percent(share: float) -> str:
+    """A share (0 to 1) in whole percent."""
+    return numbers.format_percent(share, locale=locale())
+
+
+def format_count(count: Count) -> str:
+    """A number of products, "more than 1,000" where only so many were counted."""
+    number = format_number(count.products)
+    return _("more than {number}").format(number=number) if count.more else number
+
+
+def format_price(product: Product) -> str:
+    """The price in its currency; empty where there is no price."""
+    if product.price is None:
+        return ""
+    return price_text(product.price, product.currency)
+
+
+def price_text(price: Decimal, currency: str | None) -> str:
+    """A price with the symbol of its currency, or with the code of one that has none."""
+    here = locale()
+    code = (currency or "").strip()
+    if re.fullmatch("[A-Z]{3}", code) and numbers.get_currency_symbol(code, here) != code:
+        return numbers.format_currency(price, code, locale=here)
+    return f"{format_decimal(float(price), 2)} {code}".strip()
+
+
 def format_time(moment: datetime | None) -> str:
     """A moment in the time zone of the browser; '' for None."""
     if moment is None:
@@ -34,23 +83,25 @@ def format_time(moment: datetime | None) -> str:
         zone = ZoneInfo(st.context.timezone or "UTC")
     except (ZoneInfoNotFoundError, ValueError):
         zone = ZoneInfo("UTC")
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
+    here, local = locale(), moment.astimezone(zone)
+    day = dates.format_date(local, "medium", locale=here)
+    return f"{day}, {dates.format_time(local, 'short', locale=here)}"
 
 
 def format_duration(seconds: float) -> str:
     """A duration in its largest unit."""
     for length, unit in TIME_UNITS:
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+            return _(unit).format(number=format_decimal(seconds / length, 0))
+    return _("{number} s").format(number=format_decimal(seconds, 1 if seconds < 10 else 0))
 
 
 def format_size(count: int) -> str:
     """A number of bytes in its largest unit."""
     for length, unit in SIZE_UNITS:
         if count >= length:
-            return f"{count / length:.1f} {unit}"
-    return f"{count} bytes"
+            return f"{format_decimal(count / length, 1)} {unit}"
+    return _("{number} bytes").format(number=count)
 
 
 def escape_markdown(text: str) -> str:

@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 from streamlit.file_util import get_static_dir
 
-from app.ui.css import STYLE
+from app.config import Settings
+from app.ui.css import STYLE, upload_label
+from app.ui.languages import ENGLISH, N_, catalogue, document_language, languages
 
 SCRIPT = Path(__file__).with_name("page_head.js")
+
+TEXTS = {
+    "again": N_("A file of this page could not be loaded, so the page was loaded again."),
+    "still": N_(
+        "A file of this page cannot be loaded. Check the connection, then load the page again."
+    ),
+    "reload": N_("Load again"),
+    "close": N_("Close"),
+}
+"""What the script says, by its names."""
+
+UPLOAD = N_("Upload")
+"""The label of Streamlit's upload button, which has no setting for it."""
 
 MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 """Files that are compressed, by suffix."""
@@ -53,8 +69,12 @@ class PageFiles:
         self._app = app
         folder = Path(get_static_dir())
         index = (folder / "index.html").read_text(encoding="utf-8")
-        self._document = document(index, needed_later(folder / "static" / "js", index))
-        self._packed = gzip.compress(self._document, mtime=0)
+        modules = needed_later(folder / "static" / "js", index)
+        self._documents = {name: document(index, modules, name) for name in languages()}
+        self._packed = {
+            name: gzip.compress(content, mtime=0) for name, content in self._documents.items()
+        }
+        self._setting = Settings().page_language
         self._files = _compressible(folder / "static")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,21 +89,42 @@ class PageFiles:
         if path is None:
             return None
         headers = Headers(scope=scope)
-        packs = "gzip" in headers.get("accept-encoding", "")
+        packs = accepts_gzip(headers.get("accept-encoding", ""))
         file = self._files.get(path.rpartition("/static/")[2]) if "/static/" in path else None
         if file is not None and packs:
             return _packed_file(await asyncio.to_thread(_compressed, file), file.suffix)
         if _is_page(path, headers) and not _has_route(scope):
-            content = self._packed if packs else self._document
-            response = Response(content, media_type="text/html")
-            response.headers["Cache-Control"] = "no-cache"
-            return _with_encoding(response, packed=packs)
+            return self._page(scope, headers, packs=packs)
         return None
 
+    def _page(self, scope: Scope, headers: Headers, *, packs: bool) -> Response:
+        asked, header = (
+            QueryParams(scope.get("query_string", b"")),
+            headers.get("accept-language", ""),
+        )
+        language = document_language(header, asked, self._setting)
+        content = (self._packed if packs else self._documents)[language]
+        response = Response(content, media_type="text/html")
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Content-Language"] = language
+        response = _with_encoding(response, packed=packs)
+        response.headers["Vary"] = "Accept-Encoding, Accept-Language"
+        return response
 
-def document(index: str, modules: Sequence[str] = ()) -> bytes:
-    """Streamlit's document (HTML) with our script in its head and our style sheet in its body,
-    where it comes after the rules that Streamlit adds to the head later.
+
+def accepts_gzip(header: str) -> bool:
+    """Whether a client that sends this Accept-Encoding reads gzip: named or meant by `*`, and not
+    with a weight of 0 (RFC 9110, section 12.5.3)."""
+    weights = {}
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        weights[name.strip()] = not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight)
+    return weights.get("gzip", weights.get("*", False))
+
+
+def document(index: str, modules: Sequence[str] = (), language: str = ENGLISH) -> bytes:
+    """Streamlit's document (HTML) in a language, with our script in its head, and our style sheet
+    in its body, where it comes after the rules that Streamlit adds to the head later.
 
     `modules` are names of files that the browser should load beside those of the document.
     """
@@ -91,10 +132,13 @@ def document(index: str, modules: Sequence[str] = ()) -> bytes:
         f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in modules
     ]
     index = _inserted(index, "\n".join(links), after="<head>")
-    script = f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
-    return _inserted(
-        _inserted(index, script, after="<head>"), f"<style>{STYLE}</style>", after="<body>"
-    ).encode()
+    translated = catalogue(language).gettext
+    texts = json.dumps({name: translated(text) for name, text in TEXTS.items()})
+    script = f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>".replace("TEXTS", texts)
+    labels = [upload_label(catalogue(name).gettext(UPLOAD), name) for name in languages()[1:]]
+    style = f"<style>{STYLE}{''.join(labels)}</style>"
+    index = index.replace('<html lang="en">', f'<html lang="{language}">')
+    return _inserted(_inserted(index, script, after="<head>"), style, after="<body>").encode()
 
 
 def needed_later(folder: Path, index: str) -> list[str]:

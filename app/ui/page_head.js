@@ -1,12 +1,12 @@
 // A file of the page that cannot be loaded (a network that breaks off, a new version of the server)
 // leaves a part of the page empty for good. The page is loaded again, once, and says so.
+// And the document is in the language of what is drawn, which a visitor can change.
 
 {
   const KEY = "lookalike-loaded-again"; // when, in ms
   const DUE = "lookalike-notice-due";
   const LEAST_MS = 60_000; // between two times that the page is loaded again by itself
-  const AGAIN = "A file of this page could not be loaded, so the page was loaded again.";
-  const STILL = "A file of this page cannot be loaded. Check the connection, then load the page again.";
+  const texts = TEXTS; // in the language of the document
 
   const say = (text, urgent) => {
     const draw = () => {
@@ -17,7 +17,7 @@
       notice.append(text);
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = urgent ? "Load again" : "Close";
+      button.textContent = urgent ? texts.reload : texts.close;
       button.onclick = () => (urgent ? location.reload() : notice.remove());
       notice.append(button);
       document.body.append(notice);
@@ -39,7 +39,7 @@
       again = false;
     }
     if (again) location.reload();
-    else say(STILL, true);
+    else say(texts.still, true);
   };
 
   // A module that is loaded later, as Vite reports it.
@@ -53,7 +53,16 @@
     try {
       const due = sessionStorage.getItem(DUE);
       sessionStorage.removeItem(DUE);
-      if (due && !failed) say(AGAIN, false);
+      if (due && !failed) say(texts.again, false);
     } catch { /* no storage */ }
   });
+
+  const follow = () => {
+    const choice = document.querySelector('[class*="st-key-language-in-"]');
+    const language = choice?.className.match(/st-key-language-in-(\w+)/)?.[1];
+    if (language && document.documentElement.lang !== language) {
+      document.documentElement.lang = language;
+    }
+  };
+  new MutationObserver(follow).observe(document, { subtree: true, childList: true });
 }

@@ -1,4 +1,4 @@
-"""Streamlit's server of the pages, whose metrics and health are served from its start on."""
+"""Streamlit's server of the pages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 from streamlit.runtime.state.safe_session_state import SafeSessionState
 from streamlit.web import cli
-
-from app.ui.shared import prepare
 
 
 def deliver_every_click() -> None:
@@ -24,7 +22,7 @@ def deliver_every_click() -> None:
     SafeSessionState.on_script_will_rerun = take_in  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
-    prepare()
+def run() -> None:
+    """Serve the pages with the arguments of this process, until a signal ends it."""
     deliver_every_click()
     cli.main(prog_name="streamlit")

@@ -19,7 +19,9 @@ from app.bootstrap import App
 from app.errors import LookalikeError
 from app.operations.health import Liveness
 from app.operations.metrics_server import MetricsServer
+from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown
+from app.ui.translation import _
 
 _log = logging.getLogger("lookalike.page")
 
@@ -29,7 +31,7 @@ _prepared: list[App] = []
 """The services that `prepare` created, until `services` takes them."""
 
 
-@st.cache_resource(show_spinner="Starting …")
+@st.cache_resource(show_spinner=False)
 def services() -> App:
     """The services of all sessions, created once in this process."""
     app = _prepared.pop() if _prepared else _with_metrics()
@@ -37,9 +39,11 @@ def services() -> App:
     return app
 
 
-def prepare() -> None:
+def prepare() -> App:
     """Create the services of this process and serve its metrics before the first visitor."""
-    _prepared.append(_with_metrics())
+    app = _with_metrics()
+    _prepared.append(app)
+    return app
 
 
 def _with_metrics() -> App:
@@ -96,7 +100,7 @@ def errors_as_text(what: str) -> Iterator[None]:
     try:
         yield
     except LookalikeError as exc:
-        st.error(escape_markdown(str(exc)))
+        st.error(escape_markdown(engine_text(str(exc))))
     except Exception:
         _log.exception("%s failed", what)
-        st.error("Something went wrong here; it was logged. Please try again.")
+        st.error(_("Something went wrong here; it was logged. Please try again."))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app.ui.formatting import escape_markdown
+from app.ui.translation import _
 
 NAME_KEY = "reviewer_name"
 """Session key of the typed name."""
@@ -37,10 +38,10 @@ def require_name() -> str | None:
         draw()
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(escape_markdown(f"Judging as {name}"), width="content")
+        st.caption(escape_markdown(_("Judging as {name}").format(name=name)), width="content")
         if _sign_in_configured():
-            st.button("Sign out", type="tertiary", on_click=st.logout)
-        elif st.button("Change name", type="tertiary"):
+            st.button(_("Sign out"), type="tertiary", on_click=st.logout)
+        elif st.button(_("Change name"), type="tertiary"):
             del st.session_state[NAME_KEY]
             st.rerun()
     return name
@@ -54,21 +55,23 @@ def _sign_in_configured() -> bool:
 def _draw_name_form() -> None:
     with st.form("who"):
         name = st.text_input(
-            "Your name",
+            _("Your name"),
             max_chars=MAX_NAME_LENGTH,
-            help="It is stored with each verdict, so that others know whom to ask.",
+            help=_("It is stored with each verdict, so that others know whom to ask."),
         )
-        if st.form_submit_button("Start judging", type="primary"):
+        if st.form_submit_button(_("Start judging"), type="primary"):
             if name.strip():
                 st.session_state[NAME_KEY] = name.strip()
                 st.rerun()
-            st.error("Type your name first: it is stored with each verdict.")
+            st.error(_("Type your name first: it is stored with each verdict."))
 
 
 def _draw_sign_in() -> None:
-    st.info("Sign in to judge: your name is stored with each verdict.")
+    st.info(_("Sign in to judge: your name is stored with each verdict."))
     for provider in _providers():
-        label = f"Sign in with {escape_markdown(provider)}" if provider else "Sign in"
+        label = _("Sign in")
+        if provider:
+            label = _("Sign in with {provider}").format(provider=escape_markdown(provider))
         if st.button(label, type="primary", key=f"sign in {provider}"):
             st.login(provider)
 

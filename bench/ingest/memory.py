@@ -33,6 +33,7 @@ from app.encoders.preprocessing import PreparedPicture
 from app.errors import NoWords
 from app.types import Product, Vectors
 from bench.harness.side_by_side import BenchmarkReport
+from ingest.chunk_writer import ChunkWriter
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
@@ -122,7 +123,8 @@ def measure_ingest(app: App, pictures: GeneratedPictures, count: int) -> None:
     model, encoders = app.catalog.model(), MaintainedEncoders(app.catalog, app.encoders)
     preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "generated", model) as run, closing(preparer):
-        job = Ingest(app.catalog, encoders, preparer, run, RejectFile(None))
+        writer = ChunkWriter(app.catalog, encoders, preparer)
+        job = Ingest(app.catalog, writer, run, RejectFile(None))
         outcome = job.run(
             source_rows(count), progress=lambda state: samples.append(resident_memory(state))
         )

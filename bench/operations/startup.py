@@ -2,7 +2,8 @@
 
     python -m bench.operations.startup
 
-All figures are of child processes, measured alternately and compared with an empty Python program.
+All figures are of child processes, measured alternately and compared with an empty Python program;
+searches also by processor time, compared with `import torch`, with and without an API that runs.
 The catalogue is generated, with 20,000 products and an index, on a server that is already running.
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -26,7 +29,12 @@ from bench.search.users import generate_photo
 
 MAIN = "from app.cli import main; main()"
 TIMEOUT_S = 120.0
+API_PORT = "18502"
 GOALS_S = {"--help": 0.3, "status": 1.0}
+GOALS_OF_TORCH = {"search --sku": 0.3, "search --text": 0.3, "search PHOTO": 1.5}
+"""Maximum processor time of a search as a multiple of that of `import torch`."""
+
+BESIDE_API = ", an API runs"
 
 VISIT_PROGRAM = """
 from pathlib import Path
@@ -104,6 +112,60 @@ def _responds_ok(url: str) -> bool:
         return False
 
 
+def processor_seconds(*arguments: str) -> Callable[[], float]:
+    """The processor time of a Python command and its children, in seconds."""
+    command = run_to_completion(*arguments)
+
+    def measure_once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return measure_once
+
+
+@contextmanager
+def running_api() -> Iterator[None]:
+    """An API that has loaded its model and its index."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "api", "--port", API_PORT],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        began = time.perf_counter()
+        while not _responds_ok(f"http://127.0.0.1:{API_PORT}/healthz"):
+            if child.poll() is not None or time.perf_counter() - began > TIMEOUT_S:
+                raise RuntimeError("`lookalike api` does not answer")
+            time.sleep(0.1)
+        yield
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+
+
+def measure_searches(picture: Path, rounds: int, report: BenchmarkReport) -> None:
+    """Measure the processor time of searches, with and without an API that runs."""
+    searches = {
+        "search --sku": ("--sku", "S7"), "search --text": ("--text", "title"),
+        "search PHOTO": (str(picture),),
+    }  # fmt: skip
+    commands = {
+        name: processor_seconds("-c", MAIN, "search", *words) for name, words in searches.items()
+    }
+    torch = {"import torch": processor_seconds("-c", "import torch")}
+    alone = measure_alternately(torch | commands, rounds)
+    with running_api():
+        beside = measure_alternately(torch | commands, rounds)
+    for suffix, times in (("", alone), (BESIDE_API, beside)):
+        for name, measurement in times.items():
+            relative = ratio(measurement, times["import torch"])
+            report.row(program=name + suffix, processor=measurement, relative_to_torch=relative)
+            if name in GOALS_OF_TORCH:
+                bound = GOALS_OF_TORCH[name]
+                report.goal(f"{name}{suffix} / import torch", relative, bound, at_least=False)
+
+
 def measure(picture: Path, rounds: int, report: BenchmarkReport) -> None:
     """Measure all commands alternately; `picture` is a photo to search with."""
     visit = picture.with_name("visit.py")
@@ -136,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--searches", action="store_true", help="measure searches only")
     options = parser.parse_args()
     report = BenchmarkReport("startup", "Start-up")
     with catalogue(options.rows, pgvector=True) as app, tempfile.TemporaryDirectory() as folder:
@@ -149,7 +212,9 @@ def main() -> None:
             "LOOKALIKE_SAMPLE_QUERIES": "false",
         }
         os.environ.pop("LOOKALIKE_DATABASE_URL", None)
-        measure(picture, options.rounds, report)
+        if not options.searches:
+            measure(picture, options.rounds, report)
+        measure_searches(picture, options.rounds, report)
     report.note("The server was already running; starting the embedded server is not included.")
     report.write()
 

@@ -24,7 +24,10 @@ from app.api.processes import ApiProcesses
 from app.api.server import ApiServer
 from app.bootstrap import App
 from app.cli import cli
+from app.config import Settings
 from app.errors import LookalikeError, SchemaMismatch
+from conftest import Fill
+from support.colours import choose_colours
 from support.servers import wait_until
 from support.shop import add, numbered
 
@@ -57,16 +60,14 @@ class Served:
 
 
 @contextmanager
-def served(app: App, home: Path) -> Iterator[Served]:
+def served(database_url: str, home: Path) -> Iterator[Served]:
+    """`lookalike api` with two processes; unless a test killed it, Ctrl-C ends all of them."""
     process = subprocess.Popen(
         [
             sys.executable, "-c", "from app.cli import main; main()", "api", "--port", "0",
             "--processes", "2",
         ],
-        env=os.environ | {
-            "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
-            "LOOKALIKE_HOME": str(home),
-        },
+        env=os.environ | {"LOOKALIKE_DATABASE_URL": database_url, "LOOKALIKE_HOME": str(home)},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -74,19 +75,41 @@ def served(app: App, home: Path) -> Iterator[Served]:
         told = process.stderr.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+", told)
         assert address, told
-        yield Served(process, address[0])
+        server = Served(process, address[0])
+        yield server
+        if process.poll() is None:
+            children = server.children()
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+            assert process.wait(300) == 130
+            assert gone(children)() and "Traceback" not in rest
     finally:
-        process.send_signal(signal.SIGINT)
+        process.kill()
         process.wait(300)
         process.stderr.close()
+
+
+def two_products(app: App) -> None:
+    add(app, numbered(2))
+
+
+@pytest.fixture(scope="module")
+def url(shared_filled_database: Callable[[Fill], str]) -> str:
+    return shared_filled_database(two_products)
+
+
+@pytest.fixture(scope="module")
+def server(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(url, tmp_path_factory.mktemp("processes")) as server:
+        yield server
 
 
 def gone(processes: list[psutil.Process]) -> Callable[[], bool]:
     return lambda: not any(each.is_running() for each in processes)
 
 
-def test_new_connections_are_spread_over_the_processes(app: App, tmp_path: Path) -> None:
-    with served(app, tmp_path) as server, ExitStack() as clients:
+def test_new_connections_are_spread_over_the_processes(server: Served) -> None:
+    with ExitStack() as clients:
         port = int(server.address.rpartition(":")[2])
         for _ in range(CONNECTIONS):
             clients.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -105,11 +128,10 @@ def test_new_connections_are_spread_over_the_processes(app: App, tmp_path: Path)
 
 
 def test_all_processes_tell_the_metrics_of_all_and_know_of_a_revocation_at_once(
-    app: App, tmp_path: Path
+    server: Served, url: str, tmp_path: Path
 ) -> None:
-    add(app, numbered(2))
-    key = app.api_keys.create("admin")
-    with served(app, tmp_path) as server:
+    with App(Settings(home=tmp_path, database_url=url), choose=choose_colours) as app:
+        key = app.api_keys.create("admin")
         for _ in range(CONNECTIONS):
             assert server.get("/v1/products/P0001", key)[0] == 200
         route = 'lookalike_api_requests_total{route="/v1/products/{sku}",status="200"}'
@@ -128,31 +150,24 @@ def test_all_processes_tell_the_metrics_of_all_and_know_of_a_revocation_at_once(
             assert server.get("/v1/products/P0001", key)[0] == 401
 
 
-def test_a_process_that_ends_is_started_again_and_ctrl_c_ends_all(app: App, tmp_path: Path) -> None:
-    with served(app, tmp_path) as server:
-        first, second = server.children()
-        first.kill()
-        wait_until(
-            lambda: (
-                {*server.children()} > {second}
-                and all(child.net_connections() for child in server.children())
-            ),
-            "the process is not started again",
-        )
-        for _ in range(CONNECTIONS):
-            assert json.loads(server.get("/healthz")[1]) == {"status": "ok"}
-        children = server.children()
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.stderr is not None
-        rest = server.process.stderr.read()
-        assert server.process.wait(300) == 130
-        assert gone(children)() and "Traceback" not in rest
+def test_a_process_that_ends_is_started_again(server: Served) -> None:
+    first, second = server.children()
+    first.kill()
+    wait_until(
+        lambda: (
+            {*server.children()} > {second}
+            and all(child.net_connections() for child in server.children())
+        ),
+        "the process is not started again",
+    )
+    for _ in range(CONNECTIONS):
+        assert json.loads(server.get("/healthz")[1]) == {"status": "ok"}
 
 
 def test_the_processes_end_when_the_one_that_started_them_is_killed(
-    app: App, tmp_path: Path
+    url: str, tmp_path: Path
 ) -> None:
-    with served(app, tmp_path) as server:
+    with served(url, tmp_path) as server:
         children = server.children()
         server.process.kill()
         wait_until(gone(children), "the processes outlive the command")

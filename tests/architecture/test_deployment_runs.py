@@ -171,7 +171,7 @@ def test_the_page_is_healthy_has_metrics_before_a_visitor_and_shows_no_password(
         metrics = wait_for_response(f"http://127.0.0.1:{deployment.places['9465']}/metrics")
         assert b"lookalike_searches_waiting 0.0" in metrics
         words = [word for each in (page, *page.children(True)) for word in each.cmdline()]
-    assert "app.ui.server" in " ".join(words) and "s3cret" not in " ".join(words)
+    assert "app.cli.page_process" in " ".join(words) and "s3cret" not in " ".join(words)
 
 
 def test_the_api_is_healthy_and_answers_nobody_without_a_key(deployment: Deployment) -> None:

@@ -80,7 +80,7 @@ def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
     """A folder with what the documents assume: catalogue, pictures, query photos, database."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-docs-"))
     draw_catalogue(folder, products=52)  # `lookalike tune` needs more than 50
-    _keep_one_picture(folder / "catalogue.csv", after=12)
+    _keep_one_picture(folder / "catalogue.csv", after=4)
     _keep_lines(folder / "queries.csv", 5)
     embedded_server.start(folder / "home", HASTY)
     queries = sorted((folder / "queries").glob("*.jpg"))
@@ -89,6 +89,8 @@ def shop(monkeypatch: pytest.MonkeyPatch, warm_folder: Path) -> Iterator[Path]:
         shutil.copy(query, folder / name)
     monkeypatch.setenv("LOOKALIKE_HOME", str(folder / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The commands share torch's weights; each would compile the graphs of OpenVINO by itself.
+    monkeypatch.setenv("LOOKALIKE_OPENVINO", "0")
     programs = (warm_folder, Path(sys.executable).parent, binaries.binary("psql").parent)
     monkeypatch.setenv("PATH", os.pathsep.join([*map(str, programs), os.environ["PATH"]]))
     yield folder
@@ -287,3 +289,10 @@ def _files() -> list[Path]:
     ).stdout  # fmt: skip
     paths = [REPO / name for name in listed.split("\0") if name and not name.startswith("tests/")]
     return [path for path in paths if path.suffix in TEXT and path.is_file()]
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    files = [REPO / name for name in re.findall(r'(?:src|srcset)="(.+?)"', text)]
+    assert len(files) == 2
+    assert [file.name for file in files if not 0 < file.stat().st_size < 1_500_000] == []

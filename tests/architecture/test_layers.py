@@ -18,6 +18,7 @@ ROWS = [
     for line in """
     lookalike
     app.cli app.ui app.api app.library
+    app.cluster
     app.bootstrap
     ingest app.operations app.evaluation app.models
     app.search app.catalog
@@ -60,7 +61,14 @@ OWNERS = {
     **dict.fromkeys(("fastapi", "uvicorn", "anyio"), "app.api"),
     "starlette": ("app.api", "app.ui.page_files", "app.ui.page_app"),
     "pillow_heif": "app.images",
-    "socket": ("app.images", "app.api.addresses"),  # connects, and listens
+    # connects, and listens
+    "socket": (
+        "app.images",
+        "app.api.addresses",
+        "app.cluster.session",
+        "app.cli.running",
+        "app.cli.search_listener",
+    ),
     **dict.fromkeys(
         ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp"), "app.images"
     ),
@@ -71,6 +79,7 @@ OWNERS = {
     "rapidfuzz": "app.duplicates.typos",
     "prometheus_client": "app.operations",
     "sqlite3": "app.db",
+    "ray": "app.cluster.session",
     "pyarrow": "ingest.feeds.parquet",
     "xml": "ingest.feeds.google_xml",
 }

@@ -36,9 +36,18 @@ contents() {
 }
 page() { curl -sSf --max-time 3 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health"; }
 api() { curl -sSf --max-time 60 "http://127.0.0.1:$API_PORT/healthz"; }
+answers() { # answers NAME: asks page or API all the time, and notes when it answered
+    while sleep 0.1; do "$1" >/dev/null 2>&1 && date +%s.%N; done >"$work/answers-$1"
+}
+gap() { # gap NAME: the longest time between two answers
+    awk -v name="$1" 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 }
+        END { printf "%s: %d answers, at most %.1f s between two\n", name, NR, gap }' "$work/answers-$1"
+}
+dangling() { docker images --quiet --filter dangling=true | sort; }
 ids() { compose ps --quiet page api worker db | sort; }
 cleanup() {
-    [ -z "${poll:-}" ] || kill "$poll" 2>/dev/null || true
+    # The jobs of this shell alone: the polls of an upgrade.
+    [ -z "${polls:-}" ] || kill $polls 2>/dev/null || true
     compose --profile monitoring down --volumes >/dev/null 2>&1 || true
     rm -rf "$work"
 }
@@ -59,6 +68,7 @@ export CATALOGUE=$work/catalogue
 step "the image"
 "$here/base_images.sh"
 deploy/containers.sh secrets
+nameless=$(dangling)
 refused "a model that cannot be had ends the build with advice" "LOOKALIKE_MODEL=embedded" \
     env LOOKALIKE_MODEL=nobody/no-such-model docker compose --progress plain build roles
 compose --progress plain build roles
@@ -71,7 +81,7 @@ holds "the page has metrics before its first visitor" compose exec -T worker pyt
 before=$(ids)
 compose up --detach
 holds "a second up recreates nothing" test "$before" = "$(ids)"
-holds "one image, no dangling one" test "$(docker images --quiet --filter dangling=true --filter label=lookalike | wc -l)" = 0
+holds "no image without a name is left" test "$nameless" = "$(dangling)"
 for each in $(compose ps --all --quiet); do
     for secret in secrets/*_password; do
         docker inspect "$each" | grep -qF -- "$(cat "$secret")" && fail "docker inspect shows $secret"
@@ -122,14 +132,16 @@ holds "the migrator's too" compose run --rm --no-deps migrate
 
 step "an upgrade"
 echo "# changed" >>app/__init__.py
-(while sleep 0.2; do page >/dev/null 2>&1 || echo .; done) >"$work/gaps" & poll=$!
+answers page & polls=$!
+answers api & polls="$polls $!"
 docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers"
 old=$(ids)
 deploy/containers.sh upgrade
-kill $poll; wait $poll 2>/dev/null || true; poll=
+sleep 1
+kill $polls; wait $polls 2>/dev/null || true; polls=
 holds "page, API and worker were replaced, the database not" test \
     "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
-echo "page unreachable: $(wc -l <"$work/gaps") polls of 0.2 s"
+gap page; gap api
 docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers-after"
 changed=$(comm -13 <(sort "$work/layers") <(sort "$work/layers-after") | wc -l)
 holds "a change of the code does not copy the dependencies ($changed layers changed)" test "$changed" -le 2
@@ -142,6 +154,7 @@ refused "an upgrade whose migration fails replaces nothing" "The database was no
     deploy/containers.sh upgrade
 holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
 git checkout --quiet app
+holds "nor after an upgrade, a rollback and a failure" test "$nameless" = "$(dangling)"
 
 if [ "${MONITORING:-1}" != 0 ]; then
     step "monitoring"
@@ -150,6 +163,10 @@ if [ "${MONITORING:-1}" != 0 ]; then
     compose --profile monitoring up --detach --no-deps prometheus
     holds "Prometheus reads worker, page and API" waited 120 eval \
         '[ "$(curl -sSf "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/query?query=sum(up)" | grep -o "\"3\"")" = "\"3\"" ]'
+    holds "and accepts its configuration and alerts" compose exec -T prometheus \
+        promtool check config /etc/prometheus/prometheus.yml
+    holds "every query of the dashboard is answered" compose exec -T worker python -c "$(cat "$here/ask_prometheus.py")" \
+        "$(cat deploy/monitoring/grafana/dashboards/lookalike.json)"
     docker pull --quiet "$(compose --profile monitoring config --images | grep grafana)" &&
         compose --profile monitoring up --detach grafana &&
         holds "Grafana answers" waited 120 curl -sSf "http://127.0.0.1:$GRAFANA_PORT/api/health"

@@ -398,7 +398,7 @@ def test_no_child_process_has_the_password_in_its_command_line(
     started: list[str] = []
     monkeypatch.setattr(os, "execv", lambda program, words: started.extend([program, *words]))
     page_command.serve("localhost", 8501)
-    assert "app.ui.server" in started
+    assert "app.cli.page_process" in started
     assert CANARY not in " ".join(started)
 
 

@@ -15,6 +15,7 @@ from app.duplicates.review import (
     DEFAULT_MAX_DISTANCE,
     ReviewCursor,
     ReviewPair,
+    count_products,
     latest_decisions,
     load_pair,
     next_pair,
@@ -119,7 +120,7 @@ def test_a_pair_that_only_looks_alike_waits_for_those_whose_words_agree_too(
         monkeypatch.setattr(duplicate_review, seconds, float("inf"))
     pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
     assert pair is not None and pair.skus == ("C", "D")
-    state = progress(app.engine, cursor)
+    state = progress(app.engine, cursor, count_products(app.engine))
     assert (state.products, state.waiting, state.waiting_by_pictures, state.decided) == (4, 0, 1, 0)
     assert 0 < state.scanned < 4
     pair, cursor = next_pair(app.engine, cursor, TYPO)

@@ -440,9 +440,10 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_auto_takes_the_embedded_encoder_when_the_hub_is_silent(
-    silent_hub: None, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, silent_hub: None, tmp_path: Path
 ) -> None:
     assert hub.PROBE_S <= 5, "the time that the first command waits for a hub"
+    monkeypatch.setattr(hub, "PROBE_S", 0.3)
     choice = choose_encoder(AUTO, cache=tmp_path)
     assert choice.encoder.name == EMBEDDED
     assert "cannot be reached" in choice.note

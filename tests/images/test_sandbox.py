@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -188,14 +189,18 @@ def test_a_child_that_cannot_start_is_not_reported_as_a_bad_image(
 
 def test_the_child_ends_when_its_parent_is_killed() -> None:
     script = (
-        "import sys, time; sys.path[:0] = ['.', 'tests', 'tests/images']\n"
-        "import test_sandbox as t\n"
-        "sandbox = t.PictureSandbox(); sandbox.decode(t.png()); print('ready', flush=True)\n"
-        "time.sleep(60)"
+        "import sys, time\n"
+        "from app.images.sandbox import PictureSandbox\n"
+        "sandbox = PictureSandbox(); sandbox.decode(sys.stdin.buffer.read())\n"
+        "print('ready', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        parent.stdin.write(png())
+        parent.stdin.close()
+        assert parent.stdout.readline() == b"ready\n"
         (child,) = children(parent.pid)
         os.kill(parent.pid, signal.SIGKILL)
         psutil.wait_procs([child], timeout=300)

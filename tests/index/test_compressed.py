@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Nominees, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, Nominees, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.id_selectors import ExcludedIds, IdSelector
 from app.index.recall import RecallBenchmark
+from app.index.selected_rows import SelectedRows
 from app.types import Query, Vectors
 from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
@@ -97,6 +99,37 @@ def test_a_selector_finds_the_nearest_of_those_that_pass(tuned: Tuned) -> None:
             benchmark.queries[0], len(passing) + 1, selector=IdSelector(passing)
         )
         assert sorted(everything.ids) == sorted(passing) and everything.cutoff is None
+
+
+@pytest.mark.parametrize("code", [CODES[0], FLOAT16], ids=str)
+def test_copied_rows_give_the_nominees_of_a_selector(tuned: Tuned, code: Code) -> None:
+    _, rows, benchmark = tuned
+    index = recall.with_nprobe(faiss_index.build(rows.ids, rows.vectors, code), 8, 10)
+    passing = rows.ids[random_mask(rows.ids, 0.2, seed=1)]
+    excluded = ExcludedIds(index.nominate(benchmark.queries[0], 5).ids)
+    plain, copying = IdSelector(passing), IdSelector(passing)
+    copying.copied = SelectedRows(index.faiss_index, copying)
+    assert copying.copied.rows.ntotal == len(passing)
+    assert copying.copied.nbytes == len(passing) * (index.faiss_index.code_size + 8)
+    for query in benchmark.queries[:20]:
+        for n in (10, len(passing) + 1):
+            for over in (None, excluded):
+                expected = index.nominate(query, n, 10, selector=plain, excluded=over)
+                found = index.nominate(query, n, 10, selector=copying, excluded=over)
+                assert found.ids.tolist() == expected.ids.tolist()
+                assert (found.cutoff, found.known) == (expected.cutoff, expected.known)
+
+
+def test_copied_rows_of_another_index_are_not_searched(tuned: Tuned) -> None:
+    index, rows, benchmark = tuned
+    other = faiss_index.build(rows.ids + 1, rows.vectors)
+    selector = IdSelector(rows.ids[:500])
+    selector.copied = SelectedRows(other.faiss_index, IdSelector(rows.ids + 1))
+    assert np.isin(index.nominate(benchmark.queries[0], 20, selector=selector).ids, rows.ids).all()
+    gone = selector.copied
+    del other
+    gc.collect()
+    assert not gone.are_of(index.faiss_index)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2])
@@ -259,7 +292,18 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert (made.index.kind, made.index.parameters["bits"]) == ("rabitq", 2)
     assert made.shortfall(0.99) is None
     monkeypatch.setattr(faiss_index, "MAX_POOL", made.index.pool(10) - 1)
+    assert built(rows).index.kind == FLOAT16.kind
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    tried: set[tuple[int, int]] = set()
+    by_pool = RecallBenchmark.recall_by_pool
+
+    def noted(self: RecallBenchmark, index: AnnIndex, depth: int, *rest: int) -> Any:
+        tried.add((index.parameters["bits"], depth))
+        return by_pool(self, index, depth, *rest)
+
+    monkeypatch.setattr(RecallBenchmark, "recall_by_pool", noted)
     finer = built(rows)
+    assert tried == {(2, 10), *((4, depth) for depth in faiss_index.DEPTHS)}
     assert (finer.index.kind, finer.index.parameters["bits"]) == ("rabitq", 4)
     assert finer.index.pool(10) < made.index.pool(10)
     monkeypatch.setattr(faiss_index, "MAX_POOL", 9)
@@ -270,6 +314,7 @@ def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
     few_queries(monkeypatch)
     measured = RecallBenchmark.filtered_recall
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from app.bootstrap import App
 from app.catalog.batch_write import Batch
 from app.catalog.ingest_run import ingest_run
+from app.encoders.projected_encoder import ProjectedEncoder
 from app.encoders.torch_threads import thread_count
 from app.errors import BadInput, BadSource
 from app.images.decoding import decode
 from app.types import Product
 from ingest import load, prefetch, prepare
+from ingest.chunk_writer import ChunkWriter
 from ingest.encoder_set import EncoderSet, MaintainedEncoders
 from ingest.local_files import LocalPictures
 from ingest.pipeline import Ingest, IngestReport
@@ -514,7 +519,8 @@ def run_rows(
     encoders = MaintainedEncoders(app.catalog, SingleEncoder(watch))
     preparer = Preparer(app.catalog, encoders, pictures, app.limits)
     with ingest_run(app.engine, "rows", model) as run, closing(preparer):
-        return Ingest(app.catalog, encoders, preparer, run, RejectFile(None)).run(rows)
+        writer = ChunkWriter(app.catalog, encoders, preparer)
+        return Ingest(app.catalog, writer, run, RejectFile(None)).run(rows)
 
 
 @pytest.mark.parametrize(("images", "ahead"), [(1, 2 * 64), (40, 2 * 4)])
@@ -808,6 +814,28 @@ def test_pictures_are_prepared_for_the_model_with_the_largest_input(
     for encoder, side in zip(encoders, sides, strict=True):
         encoder.input_side = side
     assert EncoderSet((app.catalog.model(),) * len(sides), tuple(encoders)).input_side == suffices
+
+
+def test_a_fitted_model_and_the_one_it_follows_encode_a_picture_once(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, other = ColourEncoder(), ColourEncoder("other")
+    weights = np.random.default_rng(1).normal(size=(base.dim, base.dim)).astype(np.float32)
+    fitted = ProjectedEncoder("fitted", base, np.eye(base.dim, dtype=np.float32) + 0.1 * weights)
+    model = app.catalog.model()
+    models = tuple(replace(model, id=number) for number in range(3))
+    encoders = EncoderSet(models, (fitted, other, base))
+    asked: list[str] = []
+    real = ColourEncoder.encode_prepared
+    monkeypatch.setattr(
+        ColourEncoder, "encode_prepared",
+        lambda self, prepared: asked.append(self.name) or real(self, prepared),
+    )  # fmt: skip
+    pictures = [Image.open(BytesIO(photo(seed))).convert("RGB") for seed in range(3)]
+    vectors = encoders.encode([encoders.prepare(picture) for picture in pictures])
+    assert sorted(asked) == ["colours", "other"]
+    for encoder, (_, found) in zip(encoders.encoders, sorted(vectors.items()), strict=True):
+        assert np.array_equal(found, encoder.encode_pictures(pictures))
 
 
 def test_a_picture_is_read_and_decoded_once(

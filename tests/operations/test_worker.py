@@ -55,7 +55,7 @@ QUICK: dict[str, Any] = {
     "worker_every_s": 0.0,
     "worker_age_s": 3600.0,
     "worker_look_s": 0.01,
-    "worker_poll_s": 0.1,
+    "worker_poll_s": 0.05,
     "worker_backoff_s": 0.05,
     "worker_backoff_max_s": 0.4,
 }
@@ -438,7 +438,10 @@ def test_the_worker_waits_between_attempts_while_another_builds(
         assert runner.value("builds_total", outcome="busy") <= 2
 
 
-def test_a_listener_reconnects_after_a_lost_connection(app: App, sql: psycopg.Connection) -> None:
+def test_a_listener_reconnects_after_a_lost_connection(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.operations.change_listener.RETRY_S", 0.05)
     listening = "FROM pg_stat_activity WHERE application_name = 'lookalike worker'"
     here = f"{listening} AND datname = current_database()"
     with running(WorkerThread(app, sql, worker_poll_s=600)) as runner:
@@ -517,7 +520,11 @@ def test_writers_are_not_blocked_by_a_full_notification_queue(tmp_path: Path) ->
                     assert sql.execute("SELECT count(*) FROM product").fetchone() == (3,)
 
 
-def test_the_worker_survives_a_restart_of_the_database(tmp_path: Path) -> None:
+def test_the_worker_survives_a_restart_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.operations.change_listener.RETRY_S", 0.05)
+    monkeypatch.setattr("app.operations.worker.RETRY_S", 0.05)
     with own_server() as home:
         url = start(home)
         settings = Settings(home=tmp_path, database_url=url)

@@ -83,12 +83,24 @@ def test_every_direct_dependency_has_a_lower_bound() -> None:
 
 def test_every_licence_is_allowed_and_listed() -> None:
     module = runpy.run_path(str(REPO / "release/licences.py"))
-    found = module["closure"]("lookalike")
-    del found["lookalike"]
+    found = module["required"]()
     assert len(found) > 50 and module["refused"](found) == []
     listed = (REPO / "docs/licences.md").read_text(encoding="utf-8")
-    names = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    extras = PROJECT["optional-dependencies"]
+    texts = [text for name, each in extras.items() if name not in module["OF_DEVELOPERS"]
+             for text in each]  # fmt: skip
+    texts += PROJECT["dependencies"]
+    names = {canonicalize_name(Requirement(text).name) for text in texts}
+    assert {"nncf", "sentencepiece"} <= names & set(found)
     assert [name for name in sorted(names & set(found)) if f"| {name} |" not in listed] == []
+
+
+def test_libraries_for_gpus_are_not_counted_as_ours() -> None:
+    """torch of the package index brings them; a check of the licences goes on without them."""
+    of_gpus = runpy.run_path(str(REPO / "release/licences.py"))["OF_GPUS"]
+    names = ("nvidia-cublas", "cuda-toolkit", "cuda-bindings", "triton")
+    assert all(of_gpus.match(name) for name in names)
+    assert not any(of_gpus.match(name) for name in ("torch", "numpy", "tritonclient"))
 
 
 def test_a_strong_licence_would_be_refused() -> None:
@@ -97,6 +109,26 @@ def test_a_strong_licence_would_be_refused() -> None:
     for text in ("GPL-3.0-only", "GNU Affero General Public License v3", "unknown"):
         assert strong.search(text) or not allowed.search(text)
     assert allowed.search("LGPL-3.0-only") and not strong.search("LGPL-3.0-only")
+
+
+def test_an_audit_without_data_is_no_audit() -> None:
+    """pip-audit skips what its source does not have, and then finds nothing."""
+    verdict = runpy.run_path(str(REPO / "release/audit.py"))["verdict"]
+    ours = {"name": "lookalike", "skip_reason": "not on PyPI"}
+    clean = {"name": "jinja2", "version": "3.1.6", "vulns": []}
+    without = {"name": "jinja2", "skip_reason": "Dependency not found on PyPI"}
+    found = {"id": "PYSEC-2019-217", "fix_versions": ["2.10.1"]}
+    affected = {"name": "jinja2", "version": "2.10", "vulns": [found]}
+    cases = [
+        ([ours, clean], 0, "1 of 1 packages were compared.*None has a known"),
+        ([clean, without], 3, "1 of 2 .* cannot be had here.*not found on PyPI"),
+        ([affected, without], 1, "jinja2 2.10: PYSEC-2019-217, fixed in 2.10.1"),
+        ([ours], 3, "0 of 0"),
+    ]
+    for dependencies, code, text in cases:
+        ended, lines = verdict({"dependencies": dependencies})
+        assert ended == code and re.search(text, " ".join(lines)), lines
+    assert "None has" not in " ".join(verdict({"dependencies": [clean, without]})[1])
 
 
 def test_the_workflows_run_what_exists() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.bootstrap import App
-from app.cli.search import as_dict, print_matches
+from app.cli.search_output import as_dict, print_matches
 from app.config import Settings
 from app.search import confidence
 from app.search.confidence import NO_CLOSE_MATCH, TEXTURE, Curve, Curves, curve_for

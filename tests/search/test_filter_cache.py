@@ -16,11 +16,12 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
-from app.index.faiss_index import AnnIndex
+from app.index.faiss_index import CODES, AnnIndex, inverted_lists
+from app.index.faiss_index import add as add_rows
 from app.index.id_selectors import IdSelector
 from app.search import fast_path
 from app.search.adaptive_fetch import RETRIAL_SEARCHES
-from app.search.filter_cache import FilterCache
+from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.filters import parse
 from app.search.retrieval import IndexFetch, deep_round
 from app.types import Query, SearchResult
@@ -331,6 +332,42 @@ def test_the_cache_stays_within_its_memory_and_count(
     monkeypatch.setattr("app.search.filter_cache.MAX_FILTERS", 5)
     lists.get(nearest.filter_clause(RED))
     assert len(lists) == 5
+
+
+def test_rows_that_pass_are_copied_from_the_second_search_on(shop: App) -> None:
+    ids = np.arange(1, 4001, dtype=np.int64)
+    rows = np.random.default_rng(0).standard_normal((len(ids), 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    first, second = (inverted_lists(rows[:20].copy(), CODES[0]) for _ in range(2))
+    for index in (first, second):
+        add_rows(index, ids, rows)
+    red = nearest.filter_clause(RED)
+
+    def cached_in(lists: FilterCache) -> CachedFilter:
+        cached = lists.get(red) or lists.get(red)
+        assert cached is not None
+        return cached
+
+    lists = FilterCache(shop.engine)
+    cached = cached_in(lists)
+    without = lists.nbytes
+    lists.copy_rows(red, cached, first)
+    assert cached.selector.copied is None and lists.nbytes == without
+    for index in (first, second, second):
+        lists.copy_rows(red, cached, index)
+        copied = cached.selector.copied
+        assert copied is not None and copied.are_of(index.faiss_index)
+        assert lists.nbytes == without + copied.nbytes > without
+    lists.forget(red)
+    assert lists.nbytes == 0
+    lists.copy_rows(red, cached, first)
+    assert lists.nbytes == 0, "what a search still holds is not counted"
+
+    lists = FilterCache(shop.engine, max_bytes=500)
+    cached = cached_in(lists)
+    for _ in range(3):
+        lists.copy_rows(red, cached, first)
+    assert cached.selector.copied is None
 
 
 def test_the_size_of_dense_and_sparse_selectors_is_counted() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.bootstrap import App
-from app.cli.search import as_dict
+from app.cli.search_output import as_dict
 from app.search.explain import reading_texts
 from app.search.filters import parse
 from app.types import Query, SearchResult

@@ -226,6 +226,23 @@ def test_a_photo_with_objects_is_answered_by_several_after_a_new_build_and_too_m
         assert all_told(changed) == all_told(in_statements(app, query, monkeypatch, cache))
 
 
+def test_a_photo_that_was_not_compared_because_of_changes_is_searched_for_objects_after_a_build(
+    settings: Settings,
+) -> None:
+    few = settings.model_copy(
+        update={"sample_queries": False, "max_delta_rows": 2, "exact_rows": 5}
+    )
+    with App(few, choose=choose_region_colours) as app:
+        add(app, numbered(40))
+        app.indexer.rebuild()
+        add(app, {f"NEW{number}": [number] for number in (100, 101, 102)})
+        cache, query = VectorCache(), Query(picture=two(), k=12)
+        assert app.search.search(query, cache).plan.reason_code == "large_delta"
+        assert not app.search.search(query, cache).regions
+        app.indexer.rebuild()
+        assert first_skus(app.search.search(query, cache)) == {sku(FIRST), sku(SECOND)}
+
+
 @pytest.mark.parametrize("filtered", [False, True])
 def test_a_compressed_index_may_nominate_many_pictures_for_each_vector(
     app: App, monkeypatch: pytest.MonkeyPatch, filtered: bool

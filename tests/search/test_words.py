@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.bootstrap import App
-from app.cli.search import as_dict
+from app.cli.search_output import as_dict
 from app.config import Settings
 from app.db.queries import full_text, vocabulary
 from app.encoders.base import EncoderChoice

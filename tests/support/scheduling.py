@@ -29,6 +29,7 @@ LONGEST_FIRST = (
     "tests/architecture/test_deployment_runs.py",
     "tests/architecture/test_package.py",
     "tests/api/test_fuzz.py",
+    "tests/cluster/test_cluster.py",
     "tests/index/test_hot_swap.py",
     "tests/freshness/test_horizon_machine.py",
 )

@@ -29,7 +29,7 @@ from support.paths import REPO
 PRELOADED = (
     "app.bootstrap", "app.cli.backup", "app.cli.calibrate", "app.cli.check", "app.cli.database",
     "app.cli.duplicates", "app.cli.evaluate", "app.cli.index", "app.cli.ingest", "app.cli.model",
-    "app.cli.search", "app.cli.status", "app.cli.tune", "app.cli.undo",
+    "app.cli.search_answer", "app.cli.status", "app.cli.tune", "app.cli.undo",
     "app.encoders.efficientnet_pair", "app.operations.migrate", "alembic.command", "faiss",
     "openvino", "torch",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.ui.languages import catalogue
 from support.browsing import Scheme, Shop, search_photo, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
@@ -29,30 +31,41 @@ def violations(page: Page) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("language", "scheme", "width"), [("en", "light", 1400), ("de", "dark", 390)]
+)
 def test_no_page_breaks_a_rule_of_wcag_aa(
-    open_page: Callable[..., Page], address: str, shop: Shop, scheme: Scheme, width: int
+    open_page: Callable[..., Page],
+    address: str,
+    shop: Shop,
+    language: str,
+    scheme: Scheme,
+    width: int,
 ) -> None:
-    page = open_page(address, width=width, scheme=scheme)
+    _ = catalogue(language).gettext
+    page = open_page(f"{address}/?lang={language}", width=width, scheme=scheme)
+    assert page.locator(f"html[lang={language}]").count() == 1
+    expect(page.get_by_role("button", name=_("Upload"), exact=True)).to_be_visible()
     expect(page.locator(".card").first).to_be_visible()
     assert violations(page) == []
     search_photo(page, shop)
-    page.get_by_text("Search details").click()
+    page.get_by_text(_("Search details")).click()
     assert violations(page) == []
-    page.get_by_role("button", name="Options", exact=True).click()
+    page.get_by_role("button", name=_("Options"), exact=True).click()
     expect(page.get_by_role("radio", name="24")).to_be_visible()
     assert violations(page) == []
     page.keyboard.press("Escape")
+    pinned = re.compile(_("*Unpin {name}*").strip("*").format(name=".*"))
     for place in (0, 1):
         page.locator("[class*=st-key-pin-] button").nth(place).click()
-        expect(page.get_by_role("button", name="Unpin ")).to_have_count(place + 1)
+        expect(page.locator("[class*=st-key-pin-]", has_text=pinned)).to_have_count(place + 1)
     dialog = page.get_by_role("dialog")
-    for button in ("Pinned (2)", "Details of"):
-        page.get_by_role("button", name=button).first.click()
+    for button in (".st-key-pinned", "[class*=st-key-details-]"):
+        page.locator(f"{button} button").first.click()
         expect(dialog.get_by_role("button").first).to_be_visible()
         assert violations(page) == []
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
     for path in ("duplicates", "health", "index"):
-        page = open_page(f"{address}/{path}", width=width, scheme=scheme)
+        page = open_page(f"{address}/{path}?lang={language}", width=width, scheme=scheme)
         assert violations(page) == []

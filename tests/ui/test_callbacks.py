@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import streamlit as st
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.runtime.scriptrunner import RerunException
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.runtime.state.safe_session_state import SafeSessionState
 
 from app.cli.serve_page import serve
+from app.ui.search_form import session_state
+from app.ui.search_form.state import SearchFormState, cleared
 from app.ui.server import deliver_every_click
 from app.ui.shared import uninterrupted
 
@@ -70,3 +74,23 @@ def test_a_further_change_does_not_stop_the_run_of_the_one_before(
     monkeypatch.setattr(os, "execv", started)
     serve("localhost", 8501)
     assert "--runner.fastReruns=false" in started.call_args.args[1]
+
+
+def test_a_widget_that_was_replaced_changes_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that words interrupt does not draw the widgets again that "Clear filters" replaced, and
+    the values of the former ones arrive once more with the words."""
+    session: dict[str, Any] = {session_state.FORM: SearchFormState(brand=("Kestrel",))}
+    monkeypatch.setattr(st, "session_state", session)
+    former = session_state.bound("brand")
+    session_state.update(**cleared())
+    session |= {former["key"]: ["Kestrel"], "search_words": "lamp"}
+    former["on_change"](*former["args"])
+    words = session_state.bound("words")
+    words["on_change"](*words["args"])
+    assert session_state.current() == SearchFormState(words="lamp")
+    present = session_state.bound("brand")
+    session[present["key"]] = ["Alder"]
+    present["on_change"](*present["args"])
+    assert session_state.current().brand == ("Alder",)

@@ -30,7 +30,7 @@ def test_fields_that_differ_come_first_and_empty_ones_are_left_out() -> None:
         "Colour", "Year", "Price", "SKU", "&lt;i&gt;", "material", "Brand", "Category",
     ]  # fmt: skip
     assert [mark for mark, _ in table] == [True] * 6 + [False] * 2
-    assert table[2][1][-2:] == ["9.50 EUR", "&mdash;"]
+    assert table[2][1][-2:] == ["€9.50", "&mdash;"]
 
 
 def test_text_is_escaped_and_a_missing_picture_is_said() -> None:

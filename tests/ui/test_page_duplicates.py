@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import streamlit as st
+from streamlit.runtime.caching import cache_utils
 from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
@@ -199,3 +203,23 @@ def test_with_sign_in_configured_verdicts_require_it(catalogue: App) -> None:
         page = signing({"is_logged_in": False}, auth)
         assert labels(page) == [*offered, "Skip"]
         assert not page.text_input and not page.exception
+
+
+def captions(page: AppTest) -> str:
+    return " ".join(each.value for each in page.caption)
+
+
+def test_products_are_counted_once_a_minute_and_verdicts_at_once(
+    catalogue: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(cache_utils, "TTLCACHE_TIMER", lambda: now[0])
+    st.cache_data.clear()
+    add(catalogue, {"A": [1], "B": [1], "C": [2], "D": [2]})
+    assert "of 4 products" in captions(drawn())
+    add(catalogue, {"E": [3]})
+    now[0] += 59
+    page = press(drawn(), "Same product")
+    assert re.search("of 4 products.*1 verdict so far", captions(page))
+    now[0] += 2
+    assert "of 5 products" in captions(page.run())

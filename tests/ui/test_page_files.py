@@ -16,9 +16,18 @@ from streamlit.file_util import get_static_dir
 from streamlit.web.server.starlette.starlette_auth_routes import create_auth_routes
 
 from app.cli.serve_page import PAGE
-from app.ui.page_files import ELEMENTS, PageFiles, document, needed_later
+from app.ui.page_files import ELEMENTS, PageFiles, accepts_gzip, document, needed_later
 
+ENCODINGS = {
+    "gzip, br": True, "br;q=1.0, GZIP;q=0.5": True, "*": True, "br, *;q=0.1": True,
+    "": False, "br": False, "gzip;q=0": False, "gzip; q=0.000, *": False, "*;q=0": False,
+    "notgzip": False,
+}  # fmt: skip
 INDEX = '<html><head><script src="./static/js/index.1.js"></script></head><body><p></body></html>'
+
+
+def test_gzip_is_sent_to_those_only_who_accept_it() -> None:
+    assert {header: accepts_gzip(header) for header in ENCODINGS} == ENCODINGS
 
 
 def test_the_document_names_what_the_first_elements_import_once_each(tmp_path: Path) -> None:

@@ -127,8 +127,14 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
     page.set_viewport_size({"width": 390, "height": 844})
     touch = page.context.new_cdp_session(page)
     touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
-    search_photo(page, shop)
+    expect(page.locator(".lookalike-drop")).to_have_count(1)  # what listens is there
+    with page.expect_file_chooser() as camera:  # that of the phone, at the first touch
+        page.get_by_role("button", name="Camera").click()
+    assert camera.value.element.get_attribute("capture") == "environment"
+    camera.value.set_files(shop.photo)
+    expect(page.locator(".st-key-reference")).to_be_visible()
     card = first_card(page)
+    expect(card).to_contain_text(shop.expected_sku)
     page.screenshot(path=artefacts / "phone.png")
     seen = card.bounding_box()
     assert seen is not None and seen["y"] + seen["height"] / 2 < 844, seen
@@ -153,8 +159,11 @@ def test_a_search_is_shared_and_its_link_copied_with_keys_alone(page: Page, shop
     page.get_by_role("button", name="Share", exact=True).press("Enter")
     link = page.locator(".st-key-ask code")
     expect(link).to_contain_text("shared=")
+    expect(page.locator(".st-key-shared_link")).to_be_focused()
     settled(page)
-    page.get_by_test_id("stCode").press("Tab")
+    expect(page.get_by_test_id("stCode")).to_be_visible()
+    page.keyboard.press("Tab")  # the link itself
+    page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Copy to clipboard")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_function(

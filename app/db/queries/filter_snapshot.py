@@ -108,9 +108,14 @@ class FilterIdList:
 
 def template_parts(model_id: int, value: str = DISTANCE) -> dict[str, str]:
     """Placeholders of `index_delta.BUILD_AND_DELTA` that add pictures which may have begun to
-    pass, each with a `value` of its embedding e: the second column of the delta."""
+    pass, each with a `value` of its embedding e: the second column of the delta.
+
+    The nominees were on the list, so that all but a few still pass: only the products of the
+    nearest ones are looked up, which applies the filter.
+    """
     changed_pictures = CHANGED_PICTURES.format(model=model_id, most=MAX_CHANGED_ROWS, value=value)
-    return {"moved": changed_pictures, "also": " UNION ALL SELECT * FROM moved"}
+    also = " UNION ALL SELECT * FROM moved"
+    return {"moved": changed_pictures, "also": also, "shown_nominee": ""}
 
 
 def read(connection: Connection, filter_clause: FilterClause) -> FilterIdList | None:

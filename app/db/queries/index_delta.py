@@ -89,7 +89,7 @@ WITH delta AS MATERIALIZED (
     WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
         AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))
 ), hit AS MATERIALIZED (
-    SELECT e.picture_id, e.distance, false AS fresh FROM nominee AS e WHERE true{shown}
+    SELECT e.picture_id, e.distance, false AS fresh FROM nominee AS e WHERE true{shown_nominee}
   UNION ALL (
     SELECT e.picture_id, e.distance, true
     FROM (SELECT * FROM delta{but}{also}{besides}) AS e WHERE true{shown}

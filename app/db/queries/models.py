@@ -206,19 +206,33 @@ def count_missing(connection: Connection, model_id: int) -> int:
     return int(connection.execute(text(sql), {"model": model_id}).scalar_one())
 
 
-def pictures_without_embedding(
+def next_without_embedding(
     connection: Connection, model_id: int, after: int, limit: int
+) -> tuple[int, int]:
+    """Of the first `limit` pictures above an id that have no embedding under this model: the last
+    id, and how many they are. Without any: the id that was given, and 0."""
+    sql = """SELECT coalesce(max(id), :after) AS last, count(*) AS pictures FROM (
+            SELECT p.id FROM picture AS p WHERE p.id > :after AND NOT EXISTS (
+                SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)
+            ORDER BY p.id LIMIT :limit) AS missing"""
+    values = {"model": model_id, "after": after, "limit": limit}
+    row = connection.execute(text(sql), values).one()
+    return row.last, row.pictures
+
+
+def pictures_without_embedding(
+    connection: Connection, model_id: int, ids: range, limit: int
 ) -> list[tuple[int, bytes, list[str]]]:
     """Pictures without an embedding under this model: id, sha256, and the uris of their originals.
 
-    Up to `limit` pictures with ids above `after`, in the order of ids.
+    Up to `limit` pictures with ids in the range, in the order of ids.
     """
     sql = """SELECT p.id, p.sha256, array(
             SELECT DISTINCT pp.uri FROM product_picture AS pp WHERE pp.picture_id = p.id) AS uris
-        FROM picture AS p WHERE p.id > :after AND NOT EXISTS (
+        FROM picture AS p WHERE p.id BETWEEN :first AND :last AND NOT EXISTS (
             SELECT FROM embedding AS e WHERE e.picture_id = p.id AND e.model_id = :model)
         ORDER BY p.id LIMIT :limit"""
-    values = {"model": model_id, "after": after, "limit": limit}
+    values = {"model": model_id, "first": ids.start, "last": ids.stop - 1, "limit": limit}
     rows = connection.execute(text(sql), values)
     return [(row.id, bytes(row.sha256), list(row.uris)) for row in rows]
 

@@ -124,15 +124,18 @@ class FilterClause:
 
     @property
     def parts(self) -> dict[str, str]:
-        """Values for the placeholders `shown`, `passing`, `moved` and `also` of the templates.
+        """Values for the placeholders `shown`, `shown_nominee`, `passing`, `moved` and `also` of
+        the templates.
 
         `moved` and `also` are empty here; a cached filter sets them (`filter_snapshot`).
         """
         if not self.condition:
-            return {"shown": "", "passing": "", "moved": "", "also": ""}
+            return dict.fromkeys(("shown", "shown_nominee", "passing", "moved", "also"), "")
         product = f" JOIN product AS p ON p.id = pp.product_id AND ({self.condition})"
         shown = SHOWN_BY_FILTERED.format(condition=self.condition)
-        return {"shown": shown, "passing": product, "moved": "", "also": ""}
+        return {
+            "shown": shown, "shown_nominee": shown, "passing": product, "moved": "", "also": "",
+        }  # fmt: skip
 
 
 EVERYTHING = FilterClause()

@@ -60,6 +60,11 @@ def find(connection: Connection, id_: str) -> QueryPhotoRow | None:
     )
 
 
+def delete(connection: Connection, id_: str) -> None:
+    """Delete the photo with this id, if there is one."""
+    connection.execute(text("DELETE FROM query_photo WHERE id = :id"), {"id": id_})
+
+
 def delete_expired(connection: Connection) -> int:
     """Delete the photos that have expired; returns their number."""
     return connection.execute(text("DELETE FROM query_photo WHERE expires_at <= now()")).rowcount

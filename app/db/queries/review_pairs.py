@@ -131,12 +131,14 @@ def near_pairs(
     return [NearPair((row.sku_a, row.sku_b), row.distance, row.category) for row in rows]
 
 
-def counts(connection: Connection) -> tuple[int, int]:
-    """How many products and how many verdicts there are."""
-    row = connection.execute(
-        text("SELECT (SELECT count(*) FROM product), (SELECT count(*) FROM duplicate_verdict)")
-    ).one()
-    return row[0], row[1]
+def count_products(connection: Connection) -> int:
+    """How many products there are."""
+    return int(connection.execute(text("SELECT count(*) FROM product")).scalar_one())
+
+
+def count_verdicts(connection: Connection) -> int:
+    """How many verdicts there are."""
+    return int(connection.execute(text("SELECT count(*) FROM duplicate_verdict")).scalar_one())
 
 
 def distances(

@@ -69,7 +69,7 @@ WITH asked AS MATERIALIZED (
         AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))
 ), hit AS MATERIALIZED (
     SELECT e.list, e.number, e.picture_id, e.distance, false AS fresh
-    FROM nominee AS e WHERE true{shown}
+    FROM nominee AS e WHERE true{shown_nominee}
   UNION ALL
     SELECT asked.list, asked.number, near.picture_id, near.distance, true
     FROM asked CROSS JOIN LATERAL (

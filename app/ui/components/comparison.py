@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from app.search.explain import price_text
 from app.types import Product
 from app.ui.components.product_cards import display_name
-from app.ui.formatting import img_tag
+from app.ui.engine_texts import column_title
+from app.ui.formatting import format_price, html_attribute, img_tag
+from app.ui.translation import _
 
 MAX_PRODUCTS = 3
 """Products side by side."""
@@ -39,15 +40,20 @@ def comparison_html(products: Sequence[tuple[Product, bytes | None]]) -> str:
     """The table of products, each with a JPEG if there is one; all text is escaped."""
     heads = "".join(f"<th scope=col>{_picture(*each)}</th>" for each in products)
     rows = "".join(_row(name, values) for name, values in _fields([each for each, _ in products]))
+    name = html_attribute(_("Comparison"))
     return (
-        f"{STYLE}<div class=compare role=region aria-label=Comparison tabindex=0><table>"
+        f"{STYLE}<div class=compare role=region aria-label={name}"
+        f" tabindex=0><table>"
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
 def _picture(product: Product, jpeg: bytes | None) -> str:
     name = display_name(product)
-    picture = "<div class=none>No picture</div>" if jpeg is None else img_tag(jpeg, "")
+    none = escape(_("No picture"))
+    picture = f"<div class=none>{none}</div>"
+    if jpeg is not None:
+        picture = img_tag(jpeg, "")
     return f"{picture}{escape(name)}"
 
 
@@ -60,10 +66,10 @@ def _row(name: str, values: Sequence[str]) -> str:
 def _fields(products: Sequence[Product]) -> list[tuple[str, list[str]]]:
     """The fields that at least one product has, as text: those that differ, then the others."""
     fields = {
-        name: [_text(getattr(each, name.lower())) for each in products]
-        for name in ("Brand", "Category", "Colour", "Year")
+        column_title(name): [_text(getattr(each, name)) for each in products]
+        for name in ("brand", "category", "colour", "year")
     }
-    fields["Price"] = [price_text(each) for each in products]
+    fields[column_title("price")] = [format_price(each) for each in products]
     fields["SKU"] = [each.sku for each in products]
     names = dict.fromkeys(name for each in products for name in sorted(each.attributes))
     for name in list(names)[:MAX_ATTRIBUTES]:

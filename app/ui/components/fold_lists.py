@@ -9,10 +9,11 @@ import streamlit as st
 
 from app.duplicates.evidence import NOTHING_TO_COMPARE, OTHER_GTIN, OTHER_PICTURES, VERDICT
 from app.duplicates.groups import DuplicateGroup, FoldedCandidate, SimilarPair
-from app.search.explain import price_text
 from app.types import Product
 from app.ui.components.product_cards import display_name
-from app.ui.formatting import escape_markdown, img_tag
+from app.ui.engine_texts import distance_text, engine_text
+from app.ui.formatting import escape_markdown, format_number, format_price, img_tag
+from app.ui.translation import N_, _, ngettext
 
 MAX_MEMBERS = 24
 """Members of one group that are drawn."""
@@ -27,10 +28,10 @@ STYLE = """<style>
 </style>"""
 
 REASONS = {
-    OTHER_PICTURES: "their pictures differ",
-    NOTHING_TO_COMPARE: "there is no picture to compare",
-    OTHER_GTIN: "their gtins differ",
-    VERDICT: "a verdict says that they are different products",
+    OTHER_PICTURES: N_("their pictures differ"),
+    NOTHING_TO_COMPARE: N_("there is no picture to compare"),
+    OTHER_GTIN: N_("their gtins differ"),
+    VERDICT: N_("a verdict says that they are different products"),
 }
 """Why listings with the same words are not one product, as the page says it."""
 
@@ -56,20 +57,25 @@ def draw_group(
         kept = group.keeper.product
         name = escape_markdown(display_name(kept))
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{name}** · {len(group.skus)} listings are one product")
+            count = len(group.skus)
+            text = ngettext(
+                "{count} listing is one product", "{count} listings are one product", count
+            )
+            st.markdown(f"**{name}** · {text.format(count=format_number(count))}")
             if accept is not None and open_pairs(group):
                 st.button(
-                    "Accept this group", key=f"accept {kept.sku!r}", icon=":material/check:",
+                    _("Accept this group"), key=f"accept {kept.sku!r}", icon=":material/check:",
                     on_click=accept, args=(group,),
-                    help="Record that all of them are the same product",
+                    help=_("Record that all of them are the same product"),
                 )  # fmt: skip
         with st.container(horizontal=True):
             with st.container(width=FIGURE_WIDTH):
-                st.html(figure_html(kept, thumbnails, "shown for the group"))
+                st.html(figure_html(kept, thumbnails, _("shown for the group")))
             for fold in group.folded[:MAX_MEMBERS]:
                 _draw_member(kept.sku, fold, thumbnails, not_the_same)
         if len(group.folded) > MAX_MEMBERS:
-            st.caption(f"and {len(group.folded) - MAX_MEMBERS} more")
+            more = format_number(len(group.folded) - MAX_MEMBERS)
+            st.caption(_("and {count} more").format(count=more))
 
 
 def open_pairs(group: DuplicateGroup) -> list[tuple[str, str]]:
@@ -84,7 +90,10 @@ def draw_similar(
 ) -> None:
     """Draw two similar listings; `the_same` is called with their skus."""
     with st.container(border=True):
-        st.markdown(f"{escape_markdown(pair.rule.capitalize())}, but {similar_text(pair)}")
+        text = _("{rule}, but {reason}").format(
+            rule=engine_text(pair.rule), reason=similar_text(pair)
+        )
+        st.markdown(escape_markdown(text[:1].upper() + text[1:]))
         with st.container(horizontal=True, vertical_alignment="center"):
             for product in (pair.product, pair.other):
                 with st.container(width=FIGURE_WIDTH):
@@ -92,22 +101,24 @@ def draw_similar(
             skus = pair.product.sku, pair.other.sku
             if the_same is not None and pair.reason != "verdict":
                 st.button(
-                    "The same product", key=f"one {skus!r}", on_click=the_same, args=skus,
-                    help=f"{escape_markdown(skus[0])} and {escape_markdown(skus[1])} are one",
+                    _("The same product"), key=f"one {skus!r}", on_click=the_same, args=skus,
+                    help=_("{first} and {second} are one").format(
+                        first=escape_markdown(skus[0]), second=escape_markdown(skus[1])
+                    ),
                 )  # fmt: skip
 
 
 def similar_text(pair: SimilarPair) -> str:
     """Why two listings are not one product, with the distance of their pictures."""
-    distance = "" if pair.distance is None else f" (distance {pair.distance:.3f})"
-    return f"{REASONS[pair.reason]}{distance}"
+    distance = "" if pair.distance is None else f" ({distance_text(pair.distance)})"
+    return f"{_(REASONS[pair.reason])}{distance}"
 
 
 def evidence_text(fold: FoldedCandidate) -> str:
     """The rule of a fold, what it rests on, and the distance of the pictures."""
-    parts = [fold.rule] if fold.evidence == fold.rule else [fold.rule, fold.evidence]
+    parts = list(map(engine_text, dict.fromkeys((fold.rule, fold.evidence))))
     if fold.distance is not None:
-        parts.append(f"distance {fold.distance:.3f}")
+        parts.append(distance_text(fold.distance))
     return ", ".join(parts)
 
 
@@ -115,8 +126,11 @@ def figure_html(product: Product, thumbnails: Thumbnails, note: str) -> str:
     """A product with its picture, title, sku and facts as HTML; all text is escaped."""
     title = display_name(product)
     jpeg = thumbnails.get(product.sku)
-    picture = "<div class=none>No picture</div>" if jpeg is None else img_tag(jpeg, title)
-    facts = [product.sku, str(product.year or ""), price_text(product)]
+    none = escape(_("No picture"))
+    picture = f"<div class=none>{none}</div>"
+    if jpeg is not None:
+        picture = img_tag(jpeg, title)
+    facts = [product.sku, str(product.year or ""), format_price(product)]
     lines = [" · ".join(filter(None, facts)), note]
     text = "".join(f"<span>{escape(line)}</span>" for line in lines if line)
     return f"{STYLE}<figure class=listing>{picture}<b>{escape(title)}</b>{text}</figure>"
@@ -139,12 +153,15 @@ def _draw_member(
     not_the_same: Callable[[str, str], None] | None,
 ) -> None:
     product = fold.candidate.product
-    like = "" if fold.matched_by == kept else f", like {fold.matched_by}"
+    note = evidence_text(fold)
+    if fold.matched_by != kept:
+        like = _("like {sku}").format(sku=fold.matched_by)
+        note = f"{note}, {like}"
     with st.container(width=FIGURE_WIDTH):
-        st.html(figure_html(product, thumbnails, evidence_text(fold) + like))
+        st.html(figure_html(product, thumbnails, note))
         if not_the_same is not None:
             st.button(
-                "Not the same", key=f"apart {kept!r} {product.sku!r}", type="tertiary",
+                _("Not the same"), key=f"apart {kept!r} {product.sku!r}", type="tertiary",
                 on_click=not_the_same, args=(kept, product.sku),
-                help=f"{escape_markdown(product.sku)} is another product",
+                help=_("{sku} is another product").format(sku=escape_markdown(product.sku)),
             )  # fmt: skip

@@ -20,8 +20,10 @@ from app.ui.components.fold_lists import (
     open_pairs,
     skus_of_pairs,
 )
-from app.ui.formatting import escape_markdown
+from app.ui.engine_texts import engine_text
+from app.ui.formatting import escape_markdown, format_number
 from app.ui.sign_in import require_name
+from app.ui.translation import _
 
 FOLDS = "duplicates_folds"
 PART = "duplicates_part"
@@ -46,17 +48,21 @@ def show_groups(app: App) -> None:
     """Draw all groups of the catalogue, a page at a time, with buttons to correct and accept."""
     folds = _folds(app)
     groups = folds.groups
-    st.caption("The groups of the catalogue. Verdicts take effect at once.")
+    st.caption(_("The groups of the catalogue. Verdicts take effect at once."))
     if not groups:
-        st.info(f"No two products of {_where(folds)} are duplicates.")
+        text = _("No two products of this part of the catalogue are duplicates.")
+        if _is_whole(folds):
+            text = _("No two products of the catalogue are duplicates.")
+        st.info(text)
     name = _name(app) if groups else None
     page = _page(groups, "groups")
     undecided = [pair for group in page for pair in open_pairs(group)]
     if name is not None and undecided:
         st.button(
-            f"Accept all on this page ({len(page)})", type="primary", key="accept all",
+            _("Accept all on this page ({count})").format(count=len(page)),
+            type="primary", key="accept all",
             on_click=_decide, args=(app, undecided, True, name),
-            help="Record that the products of these groups are the same",
+            help=_("Record that the products of these groups are the same"),
         )  # fmt: skip
     thumbnails = app.catalog.thumbnails([sku for group in page for sku in drawn_skus(group)])
     not_the_same = _decider(app, False, name)
@@ -75,9 +81,12 @@ def show_similar(app: App) -> None:
         folds.similar,
         key=lambda pair: (3.0 if pair.distance is None else pair.distance, pair.product.sku),
     )
-    st.caption("Products with the same words that are not the same product, the nearest first.")
+    st.caption(_("Products with the same words that are not the same product, the nearest first."))
     if not pairs:
-        st.info(f"No two products of {_where(folds)} only read alike.")
+        text = _("No two products of this part of the catalogue only read alike.")
+        if _is_whole(folds):
+            text = _("No two products of the catalogue only read alike.")
+        st.info(text)
     name = _name(app) if pairs else None
     page = _page(pairs, "similar")
     thumbnails = app.catalog.thumbnails(skus_of_pairs(page))
@@ -92,8 +101,9 @@ def draw_undo(app: App) -> None:
     stack: list[tuple[str, tuple[Decision, ...]]] = st.session_state.get(UNDO, [])
     if stack and not app.settings.page_read_only:
         st.button(
-            f"Undo: {escape_markdown(stack[-1][0])}", key=f"undo {len(stack)}", type="tertiary",
-            icon=":material/undo:", on_click=_undo, args=(app,),
+            _("Undo: {summary}").format(summary=escape_markdown(stack[-1][0])),
+            key=f"undo {len(stack)}", type="tertiary", icon=":material/undo:",
+            on_click=_undo, args=(app,),
         )  # fmt: skip
 
 
@@ -114,7 +124,7 @@ def _folds(app: App) -> CatalogueFolds:
     part = st.session_state.get(PART, 1)
     if FOLDS not in st.session_state:
         with (
-            st.spinner("Comparing the products of the catalogue …"),
+            st.spinner(_("Comparing the products of the catalogue …")),
             app.admission.admitted(),
         ):
             st.session_state[FOLDS] = catalogue_folds(
@@ -125,27 +135,33 @@ def _folds(app: App) -> CatalogueFolds:
     parts = max(1, -(-folds.products // PART_SIZE))
     if parts > 1 or part > 1:
         first = (part - 1) * PART_SIZE
-        st.info(
-            f"The catalogue has {folds.products:,} products. Compared are number {first + 1:,} to "
-            f"{first + folds.compared:,} in the order of brand, category and words; the others "
-            "are in other parts. `lookalike duplicates pairs` compares all of them."
+        text = _(
+            "The catalogue has {products} products. Compared are number {first} to {last} in the "
+            "order of brand, category and words; the others are in other parts. "
+            "`lookalike duplicates pairs` compares all of them."
         )
+        st.info(
+            text.format(
+                products=format_number(folds.products), first=format_number(first + 1),
+                last=format_number(first + folds.compared),
+            )
+        )  # fmt: skip
         st.session_state[PART] = part = min(part, parts)
         st.number_input(
-            f"Part of the catalogue, of {parts}", 1, parts, key=PART, width=240, on_change=forget
-        )
+            _("Part of the catalogue, of {count}").format(count=parts), 1, parts, key=PART,
+            width=240, on_change=forget,
+        )  # fmt: skip
     return folds
 
 
-def _where(folds: CatalogueFolds) -> str:
-    whole = folds.compared == folds.products
-    return "the catalogue" if whole else "this part of the catalogue"
+def _is_whole(folds: CatalogueFolds) -> bool:
+    return folds.compared == folds.products
 
 
 def _name(app: App) -> str | None:
     """The name that verdicts are recorded with; None if none may be taken."""
     if app.settings.page_read_only:
-        st.info("This page is read-only: verdicts are shown, and none is taken.")
+        st.info(_("This page is read-only: verdicts are shown, and none is taken."))
         return None
     return require_name()
 
@@ -157,7 +173,8 @@ def _page(listed: Sequence[Shown], key: str) -> Sequence[Shown]:
     if pages > 1:
         chosen = f"{key}_page"
         st.session_state[chosen] = min(st.session_state.get(chosen, 1), pages)
-        number = int(st.number_input(f"Page, of {pages}", 1, pages, key=chosen, width=140))
+        label = _("Page, of {count}").format(count=pages)
+        number = int(st.number_input(label, 1, pages, key=chosen, width=140))
     return listed[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
 
 
@@ -173,17 +190,27 @@ def _decide(app: App, pairs: Sequence[tuple[str, str]], same: bool, name: str) -
     try:
         bulk = decide_all(app.engine, pairs, same, name)
     except LookalikeError as exc:
-        st.session_state[MESSAGE] = ("refused", str(exc))
+        st.session_state[MESSAGE] = ("refused", engine_text(str(exc)))
         return
-    relation = "the same product" if same else "different products"
-    summary = f"{len(bulk.recorded)} pairs are {relation}"
-    if len(bulk.recorded) == 1:
+    count = len(bulk.recorded)
+    summary = _("{count} pairs are different products").format(count=format_number(count))
+    if same:
+        summary = _("{count} pairs are the same product").format(count=format_number(count))
+    if count == 1:
         verdict = bulk.recorded[0].verdict
-        summary = f"{verdict.sku_a} and {verdict.sku_b} are {relation}"
+        summary = verdict_summary(verdict.sku_a, verdict.sku_b, same)
     if bulk.recorded:
         remember(summary, bulk.recorded)
-    refused = " ".join(bulk.refused)
+    refused = " ".join(map(engine_text, bulk.refused))
     st.session_state[MESSAGE] = ("refused", refused) if refused else ("done", f"{summary}.")
+
+
+def verdict_summary(sku_a: str, sku_b: str, same: bool) -> str:
+    """What a verdict says."""
+    text = _("{first} and {second} are different products")
+    if same:
+        text = _("{first} and {second} are the same product")
+    return text.format(first=sku_a, second=sku_b)
 
 
 def _accept(app: App, name: str, group: DuplicateGroup) -> None:
@@ -198,12 +225,12 @@ def _undo(app: App) -> None:
     try:
         undo(app.engine, decisions)
     except LookalikeError as exc:
-        st.session_state[MESSAGE] = ("refused", str(exc))
+        st.session_state[MESSAGE] = ("refused", engine_text(str(exc)))
     else:
-        st.session_state[MESSAGE] = ("done", f"Undone: {summary}.")
+        st.session_state[MESSAGE] = ("done", _("Undone: {summary}.").format(summary=summary))
     st.session_state[UNDO] = stack[:-1]
     forget()
 
 
 def _draw_refresh() -> None:
-    st.button("Look again", type="tertiary", icon=":material/refresh:", on_click=forget)
+    st.button(_("Look again"), type="tertiary", icon=":material/refresh:", on_click=forget)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from html import escape
 
 from app.operations.health import HealthCheck, HealthStatus
-from app.ui.formatting import format_duration
+from app.ui.engine_texts import engine_text
+from app.ui.formatting import format_duration, format_number
+from app.ui.translation import N_, _
 
 NAMES = {
-    "build": "Index",
-    "build_age_seconds": "Age of the index",
-    "pgvector_index": "pgvector's index",
-    "delta_rows": "Changed since the index was built",
+    "database": N_("Database"),
+    "migration": N_("Migration"),
+    "model": N_("Model"),
+    "encoder": N_("Encoder"),
+    "products": N_("Products"),
+    "pictures": N_("Pictures"),
+    "embeddings": N_("Embeddings"),
+    "build": N_("Index"),
+    "build_age_seconds": N_("Age of the index"),
+    "pgvector_index": N_("pgvector's index"),
+    "delta_rows": N_("Changed since the index was built"),
+    "close_match": N_("Close match"),
 }
 """Names of checks as the page shows them; others are shown as they are."""
 
@@ -39,9 +49,9 @@ def checks_html(status: HealthStatus) -> str:
 
 
 def _row(check: HealthCheck) -> str:
-    name = NAMES.get(check.name, check.name.capitalize())
-    kind, state = ("ok", "✓ OK") if check.ok else ("bad", "✗ Needs attention")
-    advice = f"<div class=advice>{escape(check.advice)}</div>" if check.advice else ""
+    name = _(NAMES.get(check.name, check.name.replace("_", " ").capitalize()))
+    kind, state = ("ok", _("✓ OK")) if check.ok else ("bad", _("✗ Needs attention"))
+    advice = f"<div class=advice>{escape(engine_text(check.advice))}</div>" if check.advice else ""
     return (
         f"<div class={kind} role=row><div role=rowheader>{escape(name)}</div>"
         f"<div class=is role=cell>{state}</div>"
@@ -54,4 +64,6 @@ def _value(check: HealthCheck) -> str:
         return ""
     if check.name == "build_age_seconds":
         return format_duration(check.value)
-    return f"{check.value:,}" if isinstance(check.value, int) else str(check.value)
+    if isinstance(check.value, int):
+        return format_number(check.value)
+    return engine_text(str(check.value))

@@ -1,7 +1,10 @@
 // Ways to ask from anywhere on the page: paste a picture or its URL, drop a file or an image of
-// another page, "/" to type. Files go through Streamlit's upload widget and so through its limits.
+// another page, "/" to type, the camera of a phone. Files go through Streamlit's upload widget and
+// so through its limits.
 
 const INPUT = '[data-testid="stFileUploaderDropzone"]:not([aria-disabled="true"]) input';
+const UPLOAD = '[data-testid="stFileUploaderDropzone"] button';
+const CAMERA = '[class*="st-key-camera_box"] button';
 const FIELD = '[class*="st-key-search_words"] input';
 
 const WAIT_MS = 60_000;
@@ -34,6 +37,15 @@ function withInput(act) {
   setTimeout(() => observer.disconnect(), WAIT_MS);
 }
 
+function takePhoto() {
+  const camera = document.createElement("input");
+  camera.type = "file";
+  camera.accept = "image/*";
+  camera.setAttribute("capture", "environment");
+  camera.onchange = () => upload([...camera.files]);
+  camera.click();
+}
+
 function isTyping() {
   const active = document.activeElement;
   return active && (active.isContentEditable || /^(input|textarea|select)$/i.test(active.tagName));
@@ -45,10 +57,10 @@ function dialogIsOpen() {
 
 export default function (component) {
   window.lookalikeInput?.(); // a component drawn again begins before the former one ends
-  const listeners = [];
-  const on = (name, handler) => {
-    document.addEventListener(name, handler);
-    listeners.push([name, handler]);
+  const stops = [];
+  const on = (name, handler, capture = false) => {
+    document.addEventListener(name, handler, capture);
+    stops.push(() => document.removeEventListener(name, handler, capture));
   };
   const cover = document.createElement("div");
   cover.className = "lookalike-drop";
@@ -93,11 +105,31 @@ export default function (component) {
     field.select();
   });
 
+  // A phone has an app for its camera, which opens at once and asks for no permission.
+  on("click", (event) => {
+    if (!event.target.closest?.(CAMERA) || !matchMedia("(pointer: coarse)").matches) return;
+    event.preventDefault();
+    event.stopPropagation(); // Streamlit would open its own
+    takePhoto();
+  }, true);
+
+  // Streamlit has the label of its upload button in English only; see css.upload_label.
+  const name = () => {
+    const button = document.querySelector(UPLOAD);
+    if (button && button.ariaLabel !== component.data.upload) {
+      button.ariaLabel = component.data.upload;
+    }
+  };
+  const observer = new MutationObserver(name);
+  observer.observe(document.body, { subtree: true, childList: true });
+  stops.push(() => observer.disconnect());
+  name();
+
   const stop = () => {
     if (window.lookalikeInput !== stop) return;
     delete window.lookalikeInput;
     cover.remove();
-    for (const [name, handler] of listeners) document.removeEventListener(name, handler);
+    for (const undo of stops) undo();
   };
   window.lookalikeInput = stop;
   return stop;

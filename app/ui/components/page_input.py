@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.ui.shared import uninterrupted
+from app.ui.translation import _
 
 _component = st.components.v2.component(
     "lookalike_page_input",
@@ -22,7 +23,7 @@ def draw(search_address: Callable[[str], None]) -> None:
     """Listen on the page; `search_address` gets the URL of an image that was pasted or dropped."""
     with st.container(key="listen"):
         _component(
-            key=KEY, data={"drop": "Drop to search"}, height=1,
+            key=KEY, data={"drop": _("Drop to search"), "upload": _("Upload")}, height=1,
             on_address_change=partial(_given, search_address),
         )  # fmt: skip
 

@@ -7,9 +7,10 @@ from difflib import SequenceMatcher
 from html import escape
 
 from app.duplicates.review import ReviewPair, ReviewProduct
-from app.search.explain import price_text
 from app.types import Product
-from app.ui.formatting import data_url, html_attribute
+from app.ui.engine_texts import column_title
+from app.ui.formatting import data_url, format_price, html_attribute
+from app.ui.translation import _
 
 MAX_ATTRIBUTES = 12
 """Attributes that are compared at most; a product may have any number."""
@@ -60,9 +61,11 @@ def fields_html(question: ReviewPair) -> str:
 def _pictures(side: ReviewProduct, strip: bool) -> str:
     name = side.product.title or side.product.sku
     if not side.pictures:
-        return "<figure><div class=none>No picture</div></figure>"
+        none = escape(_("No picture"))
+        return f"<figure><div class=none>{none}</div></figure>"
     large, *small = side.pictures
-    others = "".join(_image(shown.thumbnail, f"Another picture of {name}") for shown in small)
+    alt = _("Another picture of {name}").format(name=name)
+    others = "".join(_image(shown.thumbnail, alt) for shown in small)
     more = f"<span>+ {side.more}</span>" if side.more > 0 else ""
     below = f"<div class=small>{others}{more}</div>" if strip else ""
     return f"<figure>{_image(large.thumbnail, name, 'large')}{below}</figure>"
@@ -74,7 +77,7 @@ def _image(jpeg: bytes, alt: str, kind: str = "") -> str:
 
 def _field(name: str, a: str, b: str) -> str:
     left, right = _marked(a, b)
-    kinds = ("field", "title" * (name == "Title"), "alike" * (a == b))
+    kinds = ("field", "title" * (name == column_title("title")), "alike" * (a == b))
     shown = " ".join(kind for kind in kinds if kind)
     return (
         f'<div class="{shown}"><dt>{escape(name)}</dt>'
@@ -85,8 +88,8 @@ def _field(name: str, a: str, b: str) -> str:
 def _compared(a: Product, b: Product) -> Iterator[tuple[str, str, str]]:
     """The fields of two products as text, each with its name."""
     for name in ("title", "brand", "category", "colour", "year"):
-        yield name.capitalize(), _text(getattr(a, name)), _text(getattr(b, name))
-    yield "Price", price_text(a), price_text(b)
+        yield column_title(name), _text(getattr(a, name)), _text(getattr(b, name))
+    yield column_title("price"), format_price(a), format_price(b)
     yield "SKU", a.sku, b.sku
     names = sorted({*a.attributes, *b.attributes})
     for name in names[:MAX_ATTRIBUTES]:

@@ -1,7 +1,7 @@
 // The query photo with the part of it that is searched: a box to draw, move and resize by mouse,
 // touch and keyboard, and the objects that were found as boxes to choose.
 //
-// data: {image, alt, box, objects, labels}; boxes are [left, top, right, bottom] in percent.
+// data: {image, alt, box, objects, labels, texts}; boxes are [left, top, right, bottom] in percent.
 // Triggers `box` with such a list, or with null for the whole photo.
 
 const LEAST = 4; // percent of a side: a smaller box is taken for a slip
@@ -47,6 +47,7 @@ class PhotoBox {
     this.objects.replaceChildren();
     data.objects.forEach((box, number) => this.offer(box, data.labels[number]));
     this.current = data.box;
+    this.enlarge(this.root.host.classList.contains("large")); // in the language of the page
     this.draw();
   }
 
@@ -71,19 +72,15 @@ class PhotoBox {
     this.frame.classList.toggle("whole", !box);
     this.place(this.box, box ?? [0, 0, 100, 100]);
     const [left, top, right, bottom] = box ?? [];
-    const now = box
-      ? `from ${left} to ${right} percent across and ${top} to ${bottom} percent down`
-      : "the whole photo";
-    this.box.setAttribute(
-      "aria-label",
-      `Part of the photo that is searched: ${now}. Arrow keys move it, Shift and arrow keys ` +
-        "resize it, Enter draws a box, Escape takes it away."
-    );
+    const texts = this.data.texts;
+    const edges = { left, top, right, bottom };
+    const now = box ? texts.box.replace(/\{(\w+)\}/g, (_, edge) => edges[edge]) : texts.whole;
+    this.box.setAttribute("aria-label", `${now} ${texts.keys}`);
   }
 
   enlarge(large) {
     this.root.host.classList.toggle("large", large);
-    this.larger.textContent = large ? "Done" : "Draw a box";
+    if (this.data) this.larger.textContent = large ? this.data.texts.done : this.data.texts.draw;
   }
 
   commit(box) {

@@ -16,6 +16,7 @@ import streamlit as st
 from app.ui.formatting import data_url
 from app.ui.search_form.state import PercentBox
 from app.ui.shared import uninterrupted
+from app.ui.translation import _
 
 _FOLDER = Path(__file__).parent
 
@@ -43,11 +44,28 @@ def draw(
             "image": data_url(jpeg),
             "alt": alt,
             "box": box,
-            "objects": [each for each, _ in objects],
-            "labels": [label for _, label in objects],
+            "objects": [each for each, _label in objects],
+            "labels": [label for _box, label in objects],
+            "texts": _texts(),
         },
         on_box_change=partial(_chosen, choose),
     )
+
+
+def _texts() -> dict[str, str]:
+    return {
+        "box": _(
+            "Part of the photo that is searched: from {left} to {right} percent across and "
+            "{top} to {bottom} percent down."
+        ),
+        "whole": _("Part of the photo that is searched: the whole photo."),
+        "keys": _(
+            "Arrow keys move it, Shift and arrow keys resize it, Enter draws a box, Escape takes "
+            "it away."
+        ),
+        "draw": _("Draw a box"),
+        "done": _("Done"),
+    }
 
 
 @uninterrupted

@@ -8,9 +8,10 @@ import streamlit as st
 
 from app.types import RegionMatches
 from app.ui.components.product_cards import display_name
-from app.ui.formatting import escape_markdown
+from app.ui.formatting import escape_markdown, format_decimal
 from app.ui.search_form.picture_inputs import percent_box
 from app.ui.search_form.state import PercentBox
+from app.ui.translation import _
 
 
 def draw(regions: Sequence[RegionMatches], choose: Callable[[PercentBox], None]) -> None:
@@ -19,10 +20,13 @@ def draw(regions: Sequence[RegionMatches], choose: Callable[[PercentBox], None])
         return
     with st.container(key="objects", horizontal=True, gap="small"):
         for number, region in enumerate(regions, start=1):
+            label = _("Object {number}: {product}").format(
+                number=number, product=best_match(region)
+            )
             st.button(
-                escape_markdown(f"Object {number}: {best_match(region)}"),
+                escape_markdown(label),
                 key=f"only-object-{number}", icon=":material/crop:",
-                help="Search with this part of the photo only",
+                help=_("Search with this part of the photo only"),
                 on_click=choose, args=(percent_box(region.box),),
             )  # fmt: skip
 
@@ -30,7 +34,7 @@ def draw(regions: Sequence[RegionMatches], choose: Callable[[PercentBox], None])
 def best_match(region: RegionMatches) -> str:
     """The object's best match with its similarity."""
     if not region.matches:
-        return "no product"
+        return _("no product")
     best = region.matches[0]
-    similarity = "" if best.similarity is None else f" ({best.similarity:.2f})"
+    similarity = "" if best.similarity is None else f" ({format_decimal(best.similarity, 2)})"
     return f"{display_name(best.product)}{similarity}"

@@ -10,14 +10,14 @@ from io import BytesIO
 import streamlit as st
 
 from app.images.thumbnails import open_thumbnail
-from app.search.explain import price_text
 from app.types import Product
 from app.ui.components.comparison import MAX_PRODUCTS, comparison_html
 from app.ui.components.fold_lists import FIGURE_WIDTH, figure_html
 from app.ui.components.product_cards import display_name
 from app.ui.csv_export import csv_bytes
-from app.ui.formatting import escape_markdown
+from app.ui.formatting import escape_markdown, format_price
 from app.ui.shared import uninterrupted
+from app.ui.translation import _
 from ingest.demo.contact_sheet import SheetPicture, picture_grid
 
 PINS = "search_pins"
@@ -60,8 +60,9 @@ def clear() -> None:
 def draw() -> None:
     """Draw the button that opens the pinned products; nothing without any."""
     pins = list(_pins().values())
-    if pins and st.button(f"Pinned ({len(pins)})", key="pinned", icon=":material/keep:"):
-        st.dialog("Pinned products", width="large")(_draw_dialog)(pins)
+    label = _("Pinned ({count})").format(count=len(pins))
+    if pins and st.button(label, key="pinned", icon=":material/keep:"):
+        st.dialog(_("Pinned products"), width="large")(_draw_dialog)(pins)
 
 
 def _draw_dialog(pins: Sequence[Pin]) -> None:
@@ -75,18 +76,19 @@ def _draw_dialog(pins: Sequence[Pin]) -> None:
                 kind, data, file_name=f"pinned.{kind.lower()}", mime=mime, on_click="ignore",
                 icon=":material/download:", key=f"export-{kind}",
             )  # fmt: skip
-        if st.button("Remove all", type="tertiary", key="unpin-all", on_click=clear):
+        if st.button(_("Remove all"), type="tertiary", key="unpin-all", on_click=clear):
             st.rerun()
     if len(pins) > 1:
         _draw_comparison(pins)
-        st.subheader("All pinned", anchor=False)
+        st.subheader(_("All pinned"), anchor=False)
     with st.container(horizontal=True):
         for pin in pins:
             with st.container(width=FIGURE_WIDTH):
                 thumbnails = {} if pin.thumbnail is None else {pin.product.sku: pin.thumbnail}
                 st.html(figure_html(pin.product, thumbnails, _facts(pin.product)))
                 if st.button(
-                    f"Remove *{escape_markdown(pin.product.sku)}*", type="tertiary",
+                    _("Remove *{name}*").format(name=escape_markdown(pin.product.sku)),
+                    type="tertiary",
                     key=f"unpin {pin.product.sku!r}", on_click=toggle,
                     args=(pin.product, pin.thumbnail),
                 ):  # fmt: skip
@@ -98,7 +100,7 @@ def _draw_comparison(pins: Sequence[Pin]) -> None:
     products = {pin.product.sku: pin for pin in pins}
     skus = list(products)
     chosen = st.multiselect(
-        f"Compare up to {MAX_PRODUCTS}", skus, default=skus[-MAX_PRODUCTS:],
+        _("Compare up to {count}").format(count=MAX_PRODUCTS), skus, default=skus[-MAX_PRODUCTS:],
         max_selections=MAX_PRODUCTS, key="pins-compared", select_all=False,
         format_func=lambda sku: f"{display_name(products[sku].product)} ({sku})",
     )  # fmt: skip
@@ -129,7 +131,7 @@ def sheet_of(pins: Sequence[Pin], kind: str) -> bytes:
 
 
 def _lines(product: Product) -> tuple[str, ...]:
-    lines = (product.title.strip() or product.sku, price_text(product), product.sku)
+    lines = (product.title.strip() or product.sku, format_price(product), product.sku)
     return tuple(filter(None, lines))
 
 

@@ -8,9 +8,17 @@ from html import escape
 
 import streamlit as st
 
-from app.search.explain import price_text, same_picture_text
 from app.types import Match, Product
-from app.ui.formatting import escape_markdown, html_attribute, img_tag
+from app.ui.engine_texts import engine_text, same_picture_text
+from app.ui.formatting import (
+    escape_markdown,
+    format_decimal,
+    format_number,
+    format_price,
+    html_attribute,
+    img_tag,
+)
+from app.ui.translation import _, ngettext
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,9 @@ def similar_label(match: Match) -> str:
     if not count:
         return ""
     years = dict.fromkeys(str(fold.product.year) for fold in match.folded if fold.product.year)
-    more = "+" if match.similar_more else ""
-    text = f"+{count:,}{more} similar listing{'s' * (count != 1)}"
+    number = f"{format_number(count)}{'+' if match.similar_more else ''}"
+    text = ngettext("+{number} similar listing", "+{number} similar listings", count)
+    text = text.format(number=number)
     return f"{text} ({', '.join(years)})" if years else text
 
 
@@ -65,22 +74,24 @@ def _buttons(place: int, card: Card, actions: CardActions) -> None:
     name = escape_markdown(display_name(product))
     with st.container(key=f"actions-{place}", horizontal=True):
         st.button(
-            f"More like this *{name}*", key=f"more-{place}", type="tertiary",
+            _("More like this *{name}*").format(name=name), key=f"more-{place}", type="tertiary",
             on_click=actions.more_like, args=(product.sku,),
         )  # fmt: skip
         st.button(
-            f"Details *of {name}*", key=f"details-{place}", type="tertiary",
+            _("Details *of {name}*").format(name=name), key=f"details-{place}", type="tertiary",
             on_click=actions.details, args=(product.sku,),
         )  # fmt: skip
         pinned = actions.is_pinned(product.sku)
+        pin = _("*Unpin {name}*") if pinned else _("*Pin {name}*")
         st.button(
-            f"*{'Unpin' if pinned else 'Pin'} {name}*", key=f"pin-{place}", type="tertiary",
+            pin.format(name=name), key=f"pin-{place}", type="tertiary",
             icon=":material/keep_off:" if pinned else ":material/keep:",
             on_click=actions.pin, args=(product, card.thumbnail),
         )  # fmt: skip
         if match is not None and similar_label(match):
+            of = _("*of {name}*").format(name=name)
             st.button(
-                f"{escape_markdown(similar_label(match))} *of {name}*",
+                f"{escape_markdown(similar_label(match))} {of}",
                 key=f"similar-{place}", type="tertiary",
                 on_click=actions.similar, args=(product.sku,),
             )  # fmt: skip
@@ -96,24 +107,28 @@ def _html(card: Card) -> str:
         f"{_similarity(card.match) if card.match else ''}"
         f"<div class=faint>{escape(' · '.join(str(fact) for fact in facts if fact))}</div>"
         f"{_same_picture(card.match) if card.match else ''}"
-        f"<div class=last><span>{escape(price_text(product))}</span>"
+        f"<div class=last><span>{escape(format_price(product))}</span>"
         f"<span class=faint>{escape(product.sku)}</span></div></div></div>"
     )
 
 
 def _picture(card: Card, title: str) -> str:
     if card.thumbnail is None:
-        return '<div class="shown none">No picture</div>'
+        none = escape(_("No picture"))
+        return f'<div class="shown none">{none}</div>'
     return f"<div class=shown>{img_tag(card.thumbnail, title)}</div>"
 
 
 def _similarity(match: Match) -> str:
     if match.similarity is None:
-        return "<div class=similarity>Text match</div>"
-    means = f" · {match.means}" if match.means else ""
+        text = escape(_("Text match"))
+        return f"<div class=similarity>{text}</div>"
+    text = _("Similarity {number}").format(number=format_decimal(match.similarity, 2))
+    if match.means:
+        text = f"{text} · {engine_text(match.means)}"
     filled = min(1.0, max(0.0, match.similarity))
     return (
-        f"<div class=similarity>Similarity {match.similarity:.2f}{means}"
+        f"<div class=similarity>{escape(text)}"
         f'<div class=bar><div style="width:{filled:.1%}"></div></div></div>'
     )
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.search.explain import price_text, same_picture_text, similar_number
 from app.types import (
     Folded,
     Match,
@@ -19,12 +18,21 @@ from app.types import (
     Region,
     SearchResult,
     SimilarListing,
+    StoredPicture,
 )
 from app.ui.components.answer_footer import drop_text
 from app.ui.components.fold_lists import FIGURE_WIDTH, REASONS, Thumbnails, figure_html
 from app.ui.components.product_cards import display_name
-from app.ui.formatting import escape_markdown, img_tag
+from app.ui.engine_texts import (
+    column_title,
+    distance_text,
+    engine_text,
+    same_picture_text,
+    similar_number,
+)
+from app.ui.formatting import escape_markdown, format_decimal, format_price, img_tag
 from app.ui.shared import errors_as_text, services, uninterrupted
+from app.ui.translation import _
 
 if TYPE_CHECKING:
     from app.search.heat_map import MatchHeat  # importing it loads the drawing of heat maps
@@ -46,7 +54,7 @@ class AskedPicture:
     preview: bytes
     data: bytes
     region: Region | None
-    name: str = "Your photo"
+    name: str
     sku: str | None = None
 
 
@@ -83,7 +91,8 @@ def _show_similar(result: SearchResult | None) -> None:
     match = next((each for each in matches if each.product.sku == sku), None)
     if match is not None:
         with errors_as_text("similar listings"):
-            title = f"Similar listings of {escape_markdown(display_name(match.product))}"
+            name = escape_markdown(display_name(match.product))
+            title = _("Similar listings of {name}").format(name=name)
             st.dialog(title, width="large")(_draw_similar)(
                 services().search.similar_listings(match)
             )
@@ -95,14 +104,15 @@ def _draw_similar(match: Match) -> None:
     similar = [each.product for each in match.similar]
     thumbnails = services().catalog.thumbnails([each.sku for each in (*same, *similar)])
     if same:
-        st.subheader("The same product", anchor=False)
+        st.subheader(_("The same product"), anchor=False)
         notes = [fold_note(fold) for fold in match.folded]
         _draw_figures(same, thumbnails, notes)
     if similar:
-        st.subheader("The same words, another product", anchor=False)
+        st.subheader(_("The same words, another product"), anchor=False)
         _draw_figures(similar, thumbnails, [_listing_text(each) for each in match.similar])
     if match.similar_count > len(similar):
-        st.caption(f"{len(similar)} of {similar_number(match)} are shown, the nearest first")
+        text = _("{shown} of {count} are shown, the nearest first")
+        st.caption(text.format(shown=len(similar), count=similar_number(match)))
 
 
 def _draw_figures(
@@ -116,12 +126,12 @@ def _draw_figures(
 
 def fold_note(fold: Folded) -> str:
     """The rule by which a product is the same as a match, and what it rests on."""
-    return fold.rule if fold.evidence == fold.rule else f"{fold.rule}, {fold.evidence}"
+    return ", ".join(map(engine_text, dict.fromkeys((fold.rule, fold.evidence))))
 
 
 def _listing_text(listing: SimilarListing) -> str:
-    distance = "" if listing.distance is None else f", distance {listing.distance:.3f}"
-    return f"{REASONS[listing.reason]}{distance}"
+    distance = "" if listing.distance is None else f", {distance_text(listing.distance)}"
+    return f"{_(REASONS[listing.reason])}{distance}"
 
 
 def _draw(
@@ -147,19 +157,19 @@ def _draw(
         _draw_related(match, result)
     with st.container(horizontal=True):
         if st.button(
-            "More like this", type="primary", key="more-open", icon=":material/image_search:",
+            _("More like this"), type="primary", key="more-open", icon=":material/image_search:",
             on_click=more_like, args=(sku,),
         ):  # fmt: skip
             st.rerun()
         if address := product_page(details.product):
-            st.link_button("Product page", address, icon=":material/open_in_new:")
+            st.link_button(_("Product page"), address, icon=":material/open_in_new:")
 
 
 def _heat_if_chosen(asked: AskedPicture, sku: str) -> MatchHeat | None:
     """Draw the switch of the heat map; returns the map if it is on."""
     if not st.toggle(
-        "Show what matches", key="heat",
-        help="Warm colours mark the parts of both pictures that made them alike.",
+        _("Show what matches"), key="heat",
+        help=_("Warm colours mark the parts of both pictures that made them alike."),
     ):  # fmt: skip
         return None
     with errors_as_text("a heat map"), services().admission.admitted():
@@ -172,12 +182,14 @@ def _heat_if_chosen(asked: AskedPicture, sku: str) -> MatchHeat | None:
 def _heat_html(details: ProductDetails, asked: AskedPicture, heat: MatchHeat) -> str:
     """The picture that was searched with, and the product's most similar one, with their heat."""
     name, other = display_name(details.product), asked.name
-    photo = img_tag(heat.photo.jpeg(), f"Heat map of {other}: what {name} has in common with it")
-    product = img_tag(heat.product.jpeg(), f"Heat map of {name}: what {other} has in common")
+    alt = _("Heat map of {shown}: what {other} has in common with it")
+    photo = img_tag(heat.photo.jpeg(), alt.format(shown=other, other=name))
+    product = img_tag(heat.product.jpeg(), alt.format(shown=name, other=other))
+    similarity = _("similarity {number}").format(number=format_decimal(heat.similarity, 2))
     return (
         f"<div class=pictures><figure>{photo}<figcaption class=faint>{escape(other)}</figcaption>"
-        f"</figure><figure>{product}<figcaption class=faint>{escape(name)}, similarity "
-        f"{heat.similarity:.2f}</figcaption></figure></div>"
+        f"</figure><figure>{product}<figcaption class=faint>{escape(name)}, "
+        f"{escape(similarity)}</figcaption></figure></div>"
     )
 
 
@@ -194,28 +206,40 @@ def _pictures_html(details: ProductDetails, asked: AskedPicture | None) -> str:
     """The pictures of a product, beside the one that was searched with."""
     name = display_name(details.product)
     figures = [
-        f"<figure>{img_tag(picture.thumbnail, f'{name}, picture {place}')}"
-        f"<figcaption class=faint>{picture.width} x {picture.height} pixels, from "
-        f"{escape(picture.uri)}</figcaption></figure>"
+        f"<figure>{img_tag(picture.thumbnail, _picture_name(name, place))}"
+        f"<figcaption class=faint>{escape(_origin(picture))}</figcaption></figure>"
         for place, picture in enumerate(details.pictures, start=1)
     ]
     own = ""
     if asked is not None:
+        alt = _("{name}, for comparison").format(name=asked.name)
         own = (
-            f"<figure>{img_tag(asked.preview, f'{asked.name}, for comparison')}"
+            f"<figure>{img_tag(asked.preview, alt)}"
             f"<figcaption class=faint>{escape(asked.name)}</figcaption></figure>"
         )
-    no_picture = "<p class=faint>This product has no picture.</p>"
+    text = escape(_("This product has no picture."))
+    no_picture = f"<p class=faint>{text}</p>"
     return f"<div class=pictures>{own}{''.join(figures) or no_picture}</div>"
+
+
+def _picture_name(name: str, place: int) -> str:
+    return _("{name}, picture {number}").format(name=name, number=place)
+
+
+def _origin(picture: StoredPicture) -> str:
+    text = _("{width} x {height} pixels, from {uri}")
+    return text.format(width=picture.width, height=picture.height, uri=picture.uri)
 
 
 def _facts_html(details: ProductDetails) -> str:
     product = details.product
+    columns = {name: column_title(name) for name in ("brand", "category", "colour", "year")}
     facts = {
-        "SKU": product.sku, "Brand": product.brand, "Category": product.category,
-        "Colour": product.colour, "Year": product.year, "Price": price_text(product),
+        "SKU": product.sku,
+        **{name: getattr(product, column) for column, name in columns.items()},
+        column_title("price"): format_price(product),
         **product.attributes,
-    }  # fmt: skip
+    }
     pairs = [
         f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>"
         for name, value in facts.items()
@@ -230,10 +254,10 @@ def _draw_related(match: Match, result: SearchResult) -> None:
     if match.similar_count:
         match = services().search.similar_listings(match)
     for heading, lines in (
-        ("The same product", [_fold_text(fold) for fold in match.folded]),
+        (_("The same product"), [_fold_text(fold) for fold in match.folded]),
         (same_picture_text(match), [_listed_text(each) for each in match.listed]),
-        ("The same words, another product", [_similar_text(each) for each in match.similar]),
-        ("Hidden", [drop_text(drop) for drop in dropped]),
+        (_("The same words, another product"), [_similar_text(each) for each in match.similar]),
+        (_("Hidden"), [drop_text(drop) for drop in dropped]),
     ):
         if lines:
             st.subheader(heading, anchor=False)
@@ -247,16 +271,17 @@ def _listed_text(product: Product) -> str:
 
 def _fold_text(fold: Folded) -> str:
     product = fold.product
-    year, price = str(product.year or ""), price_text(product)
-    evidence = fold.evidence if fold.evidence != fold.rule else ""
-    distance = "" if fold.distance is None else f"distance {fold.distance:.3f}"
-    facts = [display_name(product), year, price, product.sku, fold.rule, evidence, distance]
+    facts = [display_name(product), str(product.year or ""), format_price(product), product.sku]
+    facts += map(engine_text, dict.fromkeys((fold.rule, fold.evidence)))
+    if fold.distance is not None:
+        facts.append(distance_text(fold.distance))
     if fold.similarity is not None:
-        facts.append(f"similarity {fold.similarity:.3f}")
+        number = format_decimal(fold.similarity, 3)
+        facts.append(_("similarity {number}").format(number=number))
     return " · ".join(filter(None, facts))
 
 
 def _similar_text(listing: SimilarListing) -> str:
     product = listing.product
-    facts = [display_name(product), str(product.year or ""), price_text(product), product.sku]
+    facts = [display_name(product), str(product.year or ""), format_price(product), product.sku]
     return " · ".join(filter(None, [*facts, _listing_text(listing)]))

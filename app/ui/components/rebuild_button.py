@@ -6,8 +6,10 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.index.background_build import BuildProgress
-from app.ui.formatting import escape_markdown
+from app.ui.engine_texts import engine_text
+from app.ui.formatting import escape_markdown, format_decimal, format_number
 from app.ui.sign_in import may_change
+from app.ui.translation import _
 
 
 def show(app: App) -> None:
@@ -19,7 +21,7 @@ def show(app: App) -> None:
     if settings.page_read_only or not settings.page_rebuild or not may_change():
         return
     running = app.background_build.progress.running
-    if st.button("Rebuild the index", disabled=running, help="Searches go on meanwhile."):
+    if st.button(_("Rebuild the index"), disabled=running, help=_("Searches go on meanwhile.")):
         app.background_build.start()
         st.rerun()
     if running:
@@ -34,17 +36,25 @@ def _draw_progress(app: App) -> None:
     if not progress.running:
         st.rerun()
     # As a context manager it would end as complete, with a tick.
-    shown = st.status(escape_markdown(f"{progress.steps[-1]} …"), expanded=True, state="running")
+    step = engine_text(progress.steps[-1])
+    shown = st.status(escape_markdown(f"{step} …"), expanded=True, state="running")
     for step in progress.steps[:-1]:
-        shown.write(f":material/check: {escape_markdown(step)}")
+        shown.write(f":material/check: {escape_markdown(engine_text(step))}")
 
 
 def _draw_result(progress: BuildProgress) -> None:
     if progress.error is not None:
-        st.warning(escape_markdown(progress.error))
+        st.warning(escape_markdown(engine_text(progress.error)))
     elif progress.build is not None and progress.build.state == "published":
         build = progress.build
-        st.success(f"Build {build.id}: {build.rows:,} pictures in {build.seconds:.1f} s.")
+        text = _("Build {number}: {pictures} pictures in {seconds} s.")
+        st.success(
+            text.format(
+                number=build.id, pictures=format_number(build.rows),
+                seconds=format_decimal(build.seconds, 1),
+            )
+        )  # fmt: skip
     elif progress.build is not None:
         build = progress.build
-        st.warning(escape_markdown(f"Build {build.id} was not published: {build.reason}."))
+        text = _("Build {number} was not published: {reason}.")
+        st.warning(escape_markdown(text.format(number=build.id, reason=build.reason)))

@@ -7,27 +7,33 @@ import streamlit as st
 from app.catalog.service import ProductList
 from app.search.facets import Facets
 from app.types import Query, SearchResult
-from app.ui.formatting import escape_markdown
+from app.ui.formatting import escape_markdown, format_count, format_number
 from app.ui.search_form import filter_bar, sorting
 from app.ui.search_form.session_state import update
 from app.ui.search_form.sorting import SortedPage
 from app.ui.search_form.state import SearchFormState, count_changed
+from app.ui.shortfall_text import shortfall_text
+from app.ui.translation import N_, _, ngettext
 
-NO_CLOSE_MATCH = "No close match: these products are only similar."
-WAYS_ON = "Draw a box around the product, add words, or try another photo."
-WHOLE_PHOTO = "Use the whole photo, add words, or try another photo."
+NO_CLOSE_MATCH = N_("No close match: these products are only similar.")
+WAYS_ON = N_("Draw a box around the product, add words, or try another photo.")
+WHOLE_PHOTO = N_("Use the whole photo, add words, or try another photo.")
 
 
 def heading(page: SortedPage, query: Query, total: str) -> str:
     """The heading of a page of a search, such as "Top 12 of 87 results"; `total` may be empty."""
     count = len(page.matches)
     if not count:
-        return "No more results" if page.first else "No results"
+        return _("No more results") if page.first else _("No results")
     if page.first:
-        return f"Results {page.first + 1} to {page.first + count}{total and f' of {total}'}"
+        text = (
+            _("Results {first} to {last} of {total}") if total else _("Results {first} to {last}")
+        )
+        return text.format(first=page.first + 1, last=page.first + count, total=total)
     if not page.has_next:
-        return f"{count} result{'s' * (count != 1)}"
-    return f"Top {count} of {total} results" if total else f"Top {count} results"
+        return ngettext("{count} result", "{count} results", count).format(count=count)
+    text = _("Top {count} of {total} results") if total else _("Top {count} results")
+    return text.format(count=count, total=total)
 
 
 def draw_search(
@@ -38,7 +44,7 @@ def draw_search(
     _draw_line(heading(page, query, total), facets, searching=True)
     _draw_note(_note(page, form))
     if not page.matches:
-        _draw_ways_out(form, page.result)
+        _draw_ways_out(form, query, page.result)
 
 
 def _note(page: SortedPage, form: SearchFormState) -> str:
@@ -46,10 +52,11 @@ def _note(page: SortedPage, form: SearchFormState) -> str:
     if not page.matches:
         return ""
     if page.result.close is False:
-        return NO_CLOSE_MATCH + (f" {WHOLE_PHOTO}" if form.box is not None else f" {WAYS_ON}")
+        return f"{_(NO_CLOSE_MATCH)} {_(WHOLE_PHOTO if form.box is not None else WAYS_ON)}"
     if page.of is not None:
-        return f"The {page.of} best matches, {sorting.LABELS[form.sort].lower()}"
-    return "Most similar first" if form.compares else "Best match first"
+        text = _("The {count} best matches, sorted: {order}")
+        return text.format(count=page.of, order=_(sorting.LABELS[form.sort]))
+    return _("Most similar first") if form.compares else _("Best match first")
 
 
 def _draw_note(text: str) -> None:
@@ -62,16 +69,19 @@ def draw_list(listed: ProductList, form: SearchFormState, facets: Facets) -> Non
     """Draw the heading of a list of products without a query."""
     total = listed.total
     if not listed.products:
-        _draw_line("No products", None, searching=False)
+        _draw_line(_("No products"), None, searching=False)
         _draw_no_products(form)
         return
     first = (form.page - 1) * form.k + 1
-    text = f"{total} product{'s' * (total.products != 1 or total.more)}"
+    number = format_count(total)
+    text = ngettext("{count} product", "{count} products", total.products).format(count=number)
     if form.page > 1:
-        text = f"Products {first} to {first + len(listed.products) - 1} of {total}"
+        last = first + len(listed.products) - 1
+        text = _("Products {first} to {last} of {total}")
+        text = text.format(first=first, last=last, total=number)
     _draw_line(text[0].upper() + text[1:], facets, searching=False)
     start = not count_changed(form) and form.page == 1
-    _draw_note("Add a photo, type words, or start with one of these products." if start else "")
+    _draw_note(_("Add a photo, type words, or start with one of these products.") if start else "")
 
 
 def _draw_line(text: str, facets: Facets | None, *, searching: bool) -> None:
@@ -92,28 +102,36 @@ def _total(page: SortedPage, query: Query, facets: Facets | None) -> str:
     if query.picture is not None or query.sku is not None:
         return ""
     if facets.depth is not None:
-        return f"more than {facets.depth:,}"
-    return f"about {facets.bounds.products:,}" if query.fold else f"{facets.bounds.products:,}"
+        return _("more than {number}").format(number=format_number(facets.depth))
+    number = format_number(facets.bounds.products)
+    return _("about {number}").format(number=number) if query.fold else number
 
 
-def _draw_ways_out(form: SearchFormState, result: SearchResult) -> None:
+def _draw_ways_out(form: SearchFormState, query: Query, result: SearchResult) -> None:
     """Say why nothing was found, and offer to ask for more."""
     if form.page > 1:
-        st.button("First page", on_click=update, kwargs={"page": 1})
+        st.button(_("First page"), on_click=update, kwargs={"page": 1})
         return
-    st.info(escape_markdown(result.plan.shortfall or "No product was found."))
+    reason = shortfall_text(result.plan, query)
+    st.info(escape_markdown(reason or _("No product was found.")))
     if form.words:
-        st.caption("Check for typos, or use fewer words.")
+        st.caption(_("Check for typos, or use fewer words."))
     with st.container(horizontal=True):
         if count_changed(form):
-            st.button("Clear filters", key="clear-empty", type="primary", on_click=filter_bar.clear)
+            st.button(
+                _("Clear filters"), key="clear-empty", type="primary", on_click=filter_bar.clear
+            )
         if form.words:
-            st.button("Search without the words", on_click=update, kwargs={"words": ""})
+            st.button(_("Search without the words"), on_click=update, kwargs={"words": ""})
+
+
+def _draw_clear() -> None:
+    st.button(_("Clear filters"), key="clear-empty", type="primary", on_click=filter_bar.clear)
 
 
 def _draw_no_products(form: SearchFormState) -> None:
     if form.page > 1:
-        st.button("First page", on_click=update, kwargs={"page": 1})
+        st.button(_("First page"), on_click=update, kwargs={"page": 1})
         return
-    st.info("No products match these filters.")
-    st.button("Clear filters", key="clear-empty", type="primary", on_click=filter_bar.clear)
+    st.info(_("No products match these filters."))
+    _draw_clear()

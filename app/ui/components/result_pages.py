@@ -8,6 +8,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app.types import Query, SearchResult
+from app.ui.translation import _
 
 MAX_KEPT = 8
 """Pages whose results are kept; an older one is searched again with the same query."""
@@ -71,11 +72,11 @@ def draw_buttons(number: int, *, has_next: bool, turn: Callable[[int], None]) ->
         return
     with st.container(key="turn", horizontal=True, horizontal_alignment="center"):
         st.button(
-            "Previous page", icon=":material/chevron_left:", disabled=number == 1,
+            _("Previous page"), icon=":material/chevron_left:", disabled=number == 1,
             on_click=turn, args=(number - 1,),
         )  # fmt: skip
         st.button(
-            "Next page", icon=":material/chevron_right:", icon_position="right",
+            _("Next page"), icon=":material/chevron_right:", icon_position="right",
             disabled=not has_next, on_click=turn, args=(number + 1,),
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from app.bootstrap import App
 from app.duplicates import review as duplicate_review
 from app.duplicates.review import ReviewDecision
 from app.ui.formatting import escape_markdown, format_time
+from app.ui.translation import _
 
 PAGE_SIZE = 10
 """Verdicts on one page of the list."""
@@ -23,13 +24,13 @@ def show(app: App, *, may_judge: bool) -> tuple[str, str] | None:
     if not decisions and page == 1:
         return None
     has_next = len(decisions) > PAGE_SIZE
-    st.subheader("Decided so far", anchor=False, divider="gray")
+    st.subheader(_("Decided so far"), anchor=False, divider="gray")
     judge_again = None
     for decision in decisions[:PAGE_SIZE]:
         if _draw_decision(decision, may_judge=may_judge):
             judge_again = decision.verdict.sku_a, decision.verdict.sku_b
     if page > 1 or has_next:
-        st.number_input("Page", 1, page + has_next, key=PAGE_KEY, width=140)
+        st.number_input(_("Page"), 1, page + has_next, key=PAGE_KEY, width=140)
     return judge_again
 
 
@@ -41,13 +42,18 @@ def _draw_decision(decision: ReviewDecision, *, may_judge: bool) -> bool:
         f"**{escape_markdown(title or sku)}** ({escape_markdown(sku)})"
         for title, sku in zip(decision.titles, skus, strict=True)
     )
-    relation = "are the same" if verdict.same else "differ"
+    text = _("{first} and {second} **differ**")
+    if verdict.same:
+        text = _("{first} and {second} **are the same**")
     by = f"{escape_markdown(verdict.decided_by)}, {format_time(verdict.decided_at)}"
     with st.container(horizontal=True, vertical_alignment="center", border=True):
-        st.markdown(f"{first} and {second} **{relation}**  \n:small[{by}]")
+        st.markdown(f"{text.format(first=first, second=second)}  \n:small[{by}]")
         if not may_judge:
             return False
-        names = " and ".join(map(escape_markdown, skus))
+        names = list(map(escape_markdown, skus))
         return st.button(
-            "Judge again", key=f"again {skus!r}", help=f"Put {names} side by side again"
-        )
+            _("Judge again"), key=f"again {skus!r}",
+            help=_("Put {first} and {second} side by side again").format(
+                first=names[0], second=names[1]
+            ),
+        )  # fmt: skip

@@ -14,18 +14,19 @@ from app.errors import LookalikeError
 from app.search.facets import COLUMNS, Facets, FacetValues
 from app.search.vector_cache import VectorCache
 from app.types import Filters, Query
-from app.ui.formatting import escape_markdown
-from app.ui.search_form.session_state import bound, current, put, update
+from app.ui.engine_texts import column_title
+from app.ui.formatting import escape_markdown, format_measure, format_number
+from app.ui.search_form.session_state import bound, current, is_current, put, update
 from app.ui.search_form.state import (
     DEFAULT,
     PAGE_SIZES,
     TextReader,
     cleared,
     count_changed,
-    number_text,
     range_text,
 )
 from app.ui.shared import services, uninterrupted
+from app.ui.translation import N_, _
 
 FACETS = "search_facets"
 """Session key of what the facets on display were read for, the time (s) of that, and them."""
@@ -36,7 +37,7 @@ MAX_AGE_S = 60
 MAX_PILLS = 12
 """Values of a facet that are all shown at once; of more, some can be searched for."""
 
-READER_LABELS = {"automatic": "Automatic", "model": "Model", "catalogue": "Catalogue"}
+READER_LABELS = {"automatic": N_("Automatic"), "model": N_("Model"), "catalogue": N_("Catalogue")}
 
 OPTIONS = ("min_similarity", "near_match", "fold", "k", "weight", "reader", "without")
 """Fields in the box of options."""
@@ -121,11 +122,11 @@ def _draw_chosen() -> None:
     with st.container(key="chosen", horizontal=True, gap="small"):
         for place, each in enumerate(chosen):
             st.button(
-                f"*Remove filter* {escape_markdown(each.text)}", key=f"chosen-{place}",
-                icon=":material/close:", icon_position="right",
+                _("*Remove filter* {name}").format(name=escape_markdown(each.text)),
+                key=f"chosen-{place}", icon=":material/close:", icon_position="right",
                 on_click=update, kwargs=dict(each.without),
             )  # fmt: skip
-        st.button("Clear filters", key="clear", type="tertiary", on_click=clear)
+        st.button(_("Clear filters"), key="clear", type="tertiary", on_click=clear)
 
 
 def _chosen() -> Iterator[_Chosen]:
@@ -134,29 +135,33 @@ def _chosen() -> Iterator[_Chosen]:
         values = getattr(form, field)
         for value in values:
             rest = tuple(each for each in values if each != value)
-            name, _, text = value.partition("=") if field == "attributes" else (field, "", value)
-            yield _Chosen(f"{_title(name)}: {text}", {field: rest})
+            name, _sign, text = (
+                value.partition("=") if field == "attributes" else (field, "", value)
+            )
+            yield _Chosen(f"{column_title(name)}: {text}", {field: rest})
     for name in ("year", "price"):
         ends = (f"{name}_from", f"{name}_to")
         if text := _range_label(*(getattr(form, end) for end in ends)):
-            yield _Chosen(f"{_title(name)}: {text}", cleared(ends))
+            yield _Chosen(f"{column_title(name)}: {text}", cleared(ends))
     if form.min_similarity is not None:
-        text = f"Similarity from {number_text(form.min_similarity)}"
+        text = _("Similarity from {number}").format(number=format_measure(form.min_similarity))
         yield _Chosen(text, cleared(["min_similarity"]))
     if form.near_match is not None:
-        yield _Chosen("Near-identical images hidden", cleared(["near_match"]))
+        yield _Chosen(_("Near-identical images hidden"), cleared(["near_match"]))
     if form.fold != DEFAULT.fold:
-        yield _Chosen("Duplicates shown", cleared(["fold"]))
+        yield _Chosen(_("Duplicates shown"), cleared(["fold"]))
 
 
 def _range_label(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return ""
+    if low is None:
+        return _("up to {high}").format(high=format_measure(high or 0))
+    if high is None:
+        return _("from {low}").format(low=format_measure(low))
     if low == high:
-        return number_text(low)
-    if low is None or high is None:
-        return f"up to {number_text(high)}" if low is None else f"from {number_text(low)}"
-    return f"{number_text(low)} to {number_text(high)}"
+        return format_measure(low)
+    return _("{low} to {high}").format(low=format_measure(low), high=format_measure(high))
 
 
 def _column_filter(column: str, facets: Facets) -> None:
@@ -170,7 +175,7 @@ def _attribute_filters(facets: Facets) -> None:
     """A filter for each facet that is an attribute: `attributes` holds `name=value`."""
     chosen: dict[str, tuple[str, ...]] = {}
     for condition in current().attributes:
-        name, _, value = condition.partition("=")
+        name, _sign, value = condition.partition("=")
         chosen[name] = (*chosen.get(name, ()), value)
     names = [name for name in facets.values if name not in COLUMNS]
     for name in dict.fromkeys([*names, *chosen]):
@@ -192,29 +197,32 @@ def _values_filter(field: str, name: str, chosen: tuple[str, ...], values: Facet
     with st.popover(_label(name, len(chosen)), key=f"search_{name}_box"):
         if len(options) <= MAX_PILLS and not values.left_out:
             st.pills(
-                _title(name), options, selection_mode="multi",
+                column_title(name), options, selection_mode="multi",
                 format_func=lambda value: escape_markdown(labels[value]), **arguments,
             )  # fmt: skip
         else:
             st.multiselect(
-                _title(name), options, placeholder="Any", select_all=False,
+                column_title(name), options, placeholder=_("Any"), select_all=False,
                 accept_new_options=bool(values.left_out),
                 format_func=lambda value: labels.get(value, value), **arguments,
             )  # fmt: skip
         if values.left_out:
-            st.caption(f"Not listed: {values.left_out:,} rarer values. Type one to add it.")
+            text = _("Not listed: {count} rarer values. Type one to add it.")
+            st.caption(text.format(count=format_number(values.left_out)))
 
 
 @uninterrupted
 def _take_attribute(name: str, key: str) -> None:
     """Write the values chosen of one attribute; a callback."""
+    if not is_current(key, "attributes", name):
+        return
     others = [each for each in current().attributes if each.partition("=")[0] != name]
     put(attributes=(*others, *(f"{name}={value}" for value in st.session_state[key])))
 
 
 def _with_count(value: str, counts: Mapping[str, int]) -> str:
     """A value with its count, if known; rare and unknown values have none."""
-    return f"{value} ({counts[value]:,})" if value in counts else value
+    return f"{value} ({format_number(counts[value])})" if value in counts else value
 
 
 def _range_filter(name: str, low: Decimal | int | None, high: Decimal | int | None) -> None:
@@ -228,9 +236,12 @@ def _range_filter(name: str, low: Decimal | int | None, high: Decimal | int | No
         for end, bound_ in zip(ends, (low, high), strict=True):
             field = f"{name}_{end}"
             st.number_input(
-                f"{_title(name)} {end}", value=getattr(form, field),
+                (_("{name} from") if end == "from" else _("{name} to")).format(
+                    name=column_title(name)
+                ),
+                value=getattr(form, field),
                 step=1 if name == "year" else 1.0,
-                placeholder="" if bound_ is None else number_text(float(bound_)),
+                placeholder="" if bound_ is None else format_measure(float(bound_)),
                 format="%d" if name == "year" else "%.2f", **bound(field),
             )  # fmt: skip
 
@@ -242,27 +253,30 @@ def _options(*, searching: bool, reads_words: bool) -> None:
     with st.popover(_label("options", count_changed(form, OPTIONS)), key="search_options_box"):
         if pictured:
             st.number_input(
-                "Minimum similarity", -1.0, 1.0, form.min_similarity, 0.05, format="%.2f",
-                placeholder="none", help="1 is the same image. Less similar products are hidden.",
+                _("Minimum similarity"), -1.0, 1.0, form.min_similarity, 0.05, format="%.2f",
+                placeholder=_("none"),
+                help=_("1 is the same image. Less similar products are hidden."),
                 **bound("min_similarity"),
             )  # fmt: skip
         if form.words and pictured:
-            st.slider("Weight of the words", 0.0, 1.0, form.weight, 0.05, **bound("weight"))
+            st.slider(_("Weight of the words"), 0.0, 1.0, form.weight, 0.05, **bound("weight"))
         if searching and reads_words:
             _text_options()
         if searching:
             st.number_input(
-                "Hide near-identical images", 0.0, 2.0, form.near_match, 0.01, format="%.2f",
-                placeholder="off", help="Images up to this distance (1 minus similarity) from a "
-                "better result are hidden; 0.05 is a usual value.", **bound("near_match"),
+                _("Hide near-identical images"), 0.0, 2.0, form.near_match, 0.01, format="%.2f",
+                placeholder=_("off"),
+                help=_("Images up to this distance (1 minus similarity) from a better result are "
+                       "hidden; 0.05 is a usual value."),
+                **bound("near_match"),
             )  # fmt: skip
             st.toggle(
-                "Collapse duplicates", form.fold,
-                help="A product listed for several years, in several sizes or with a typo is shown "
-                "once.", **bound("fold"),
+                _("Collapse duplicates"), form.fold,
+                help=_("A product listed for several years, in several sizes or with a typo is "
+                       "shown once."), **bound("fold"),
             )  # fmt: skip
         st.segmented_control(
-            "Results per page", PAGE_SIZES, required=True, default=form.k, **bound("k")
+            _("Results per page"), PAGE_SIZES, required=True, default=form.k, **bound("k")
         )
 
 
@@ -270,19 +284,16 @@ def _text_options() -> None:
     form = current()
     if form.words:
         st.segmented_control(
-            "Match text using", get_args(TextReader), required=True, default=form.reader,
-            format_func=READER_LABELS.__getitem__, width="stretch",
-            help="The model compares your words with pictures; the catalogue looks them up in "
-            "titles, brands, categories and colours. Automatic does both.", **bound("reader"),
+            _("Match text using"), get_args(TextReader), required=True, default=form.reader,
+            format_func=lambda reader: _(READER_LABELS[reader]), width="stretch",
+            help=_("The model compares your words with pictures; the catalogue looks them up in "
+                   "titles, brands, categories and colours. Automatic does both."),
+            **bound("reader"),
         )  # fmt: skip
-    st.text_input("Exclude", form.without, max_chars=1000, **bound("without"))
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    st.text_input(_("Exclude"), form.without, max_chars=1000, **bound("without"))
 
 
 def _label(name: str, chosen: int) -> str:
     """The label of a popover: its name, and how much is chosen in it."""
-    title = escape_markdown(_title(name))
+    title = escape_markdown(column_title(name))
     return f"{title} ({chosen})" if chosen else title

@@ -14,16 +14,18 @@ from app.types import Region, RegionMatches
 from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
 from app.ui.components.product_dialog import AskedPicture
+from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown, img_tag
 from app.ui.search_form import recent, share, uploads
-from app.ui.search_form.session_state import bound, current, put, refer_to, update
+from app.ui.search_form.session_state import bound, current, is_current, put, refer_to, update
 from app.ui.search_form.state import PercentBox, SearchFormState, to_region
 from app.ui.search_form.uploads import PictureFile, PreviewedPhoto
 from app.ui.shared import errors_as_text, services, uninterrupted
+from app.ui.translation import N_, _
 
 WHOLE: PercentBox = (0, 0, 100, 100)
 
-PRIVATE = "Images on private networks can't be loaded. Download it and upload the file."
+PRIVATE = N_("Images on private networks can't be loaded. Download it and upload the file.")
 
 OBJECTS = "search_objects"
 """Session key of the photo whose objects are known, and their boxes with labels."""
@@ -50,7 +52,7 @@ def draw() -> PictureInput:
     """Draw the ways to give a picture, and the one that is given; returns it."""
     with st.container(key="give", horizontal=True, gap="small", vertical_alignment="center"):
         st.file_uploader(
-            "Photos of one product", key=uploads.upload_key(), accept_multiple_files=True,
+            _("Photos of one product"), key=uploads.upload_key(), accept_multiple_files=True,
             on_change=uploads.take_uploads, label_visibility="collapsed",
         )  # fmt: skip
         _camera()
@@ -68,9 +70,11 @@ def draw() -> PictureInput:
 
 def _camera() -> None:
     """Drawn when it is opened, because the widget asks for permission at once."""
-    box = st.popover("Camera", icon=":material/photo_camera:", key="camera_box", on_change="rerun")
+    box = st.popover(
+        _("Camera"), icon=":material/photo_camera:", key="camera_box", on_change="rerun"
+    )
     if box.open:
-        box.camera_input("Take a photo", key=uploads.CAMERA, on_change=uploads.take_shot)
+        box.camera_input(_("Take a photo"), key=uploads.CAMERA, on_change=uploads.take_shot)
 
 
 def _draw_shared(form: SearchFormState) -> PictureInput:
@@ -78,7 +82,7 @@ def _draw_shared(form: SearchFormState) -> PictureInput:
     photo = share.opened(form.shared, uploads.vectors(), to_region(form.box))
     if photo is not None:
         return _draw_previews((photo,))
-    st.button("Remove photo", on_click=refer_to)
+    st.button(_("Remove photo"), on_click=refer_to)
     return PictureInput(invalid=True)
 
 
@@ -86,15 +90,15 @@ def _link(form: SearchFormState) -> PictureInput:
     """A picture by its URL, downloaded once; a failed download is repeated only on request."""
     cached: tuple[str, StoredPicture | str] | None = st.session_state.get(DOWNLOADED)
     if cached is None or cached[0] != form.link:
-        with st.spinner("Loading the picture …"):
+        with st.spinner(_("Loading the picture …")):
             cached = st.session_state[DOWNLOADED] = (form.link, _download(form.link))
     content = cached[1]
     if isinstance(content, StoredPicture):
         return _draw_photos((PictureFile(form.link, content),))
-    st.error(escape_markdown(content))
+    st.error(escape_markdown(engine_text(content)))
     with st.container(horizontal=True):
-        st.button("Try again", on_click=st.session_state.pop, args=(DOWNLOADED,))
-        st.button("Remove image URL", on_click=refer_to)
+        st.button(_("Try again"), on_click=st.session_state.pop, args=(DOWNLOADED,))
+        st.button(_("Remove image URL"), on_click=refer_to)
     return PictureInput(invalid=True)
 
 
@@ -104,7 +108,7 @@ def _download(url: str) -> StoredPicture | str:
     try:
         return app.uploads.put(app.web.read(url))
     except PrivateNetwork:
-        return PRIVATE
+        return _(PRIVATE)
     except BadImage as exc:
         return str(exc)
 
@@ -118,15 +122,15 @@ def _product(sku: str) -> PictureInput:
                 jpeg = details.pictures[0].thumbnail
                 draw_picture(jpeg, name, None)
                 asked = AskedPicture(jpeg, jpeg, None, name, sku)
-            st.caption(escape_markdown(f"Similar to {name} ({sku})"))
+            st.caption(escape_markdown(_("Similar to {name} ({sku})").format(name=name, sku=sku)))
             with st.container(horizontal=True):
                 st.button(
-                    "View product", key="reference-details", type="tertiary",
+                    _("View product"), key="reference-details", type="tertiary",
                     on_click=product_dialog.request, args=(sku,),
                 )  # fmt: skip
-                st.button("Remove product", type="tertiary", on_click=refer_to)
+                st.button(_("Remove product"), type="tertiary", on_click=refer_to)
         return PictureInput(asked=asked)
-    st.button("Remove product", on_click=refer_to)
+    st.button(_("Remove product"), on_click=refer_to)
     return PictureInput(invalid=True)
 
 
@@ -134,7 +138,7 @@ def _draw_photos(files: tuple[PictureFile, ...]) -> PictureInput:
     """Draw the previews, the first one with its region and how to change that."""
     photos = uploads.preview(files)
     if not photos:
-        st.button("Remove photo", on_click=refer_to)
+        st.button(_("Remove photo"), on_click=refer_to)
         return PictureInput(invalid=True)
     return _draw_previews(photos)
 
@@ -143,24 +147,28 @@ def _draw_previews(photos: tuple[PreviewedPhoto, ...]) -> PictureInput:
     form = current()
     with st.container(key="reference"):
         photo_box.draw(
-            photos[0].preview, f"Your photo {photos[0].name}", form.box,
+            photos[0].preview, _photo_name(photos[0]), form.box,
             objects_of(form), choose_box,
         )  # fmt: skip
         if photos[1:]:
-            small = "".join(
-                img_tag(photo.preview, f"Your photo {photo.name}") for photo in photos[1:]
-            )
+            small = "".join(img_tag(photo.preview, _photo_name(photo)) for photo in photos[1:])
             st.html(f"<div class=others>{small}</div>")
         with st.container(key="tools", horizontal=True):
             _region_sliders()
-            st.button("Remove photo", type="tertiary", on_click=refer_to)
+            st.button(_("Remove photo"), type="tertiary", on_click=refer_to)
             if form.photo and len(photos) == 1:
                 share.draw_button(photos[0])
     share.draw_link(form)
     first, region = photos[0], to_region(form.box)
     # Of a shared photo there is no file.
     data = first.preview if form.shared else first.data
-    return PictureInput(photos, region, asked=AskedPicture(first.preview, data, region))
+    return PictureInput(
+        photos, region, asked=AskedPicture(first.preview, data, region, _("Your photo"))
+    )
+
+
+def _photo_name(photo: PreviewedPhoto) -> str:
+    return _("Your photo {name}").format(name=photo.name)
 
 
 def _region_sliders() -> None:
@@ -169,18 +177,23 @@ def _region_sliders() -> None:
     across = bound("box", name="across")
     down = bound("box", name="down")
     taken = {"on_change": _take_sliders, "args": (across["key"], down["key"])}
-    with st.popover("Part of the photo", type="tertiary", key="search_part"):
+    with st.popover(_("Part of the photo"), type="tertiary", key="search_part"):
         st.slider(
-            "From left to right", 0, 100, (left, right), format="%d%%",
+            _("From left to right"), 0, 100, (left, right), format="%d%%",
             **(across | taken),
         )  # fmt: skip
-        st.slider("From top to bottom", 0, 100, (top, bottom), format="%d%%", **(down | taken))
+        st.slider(
+            _("From top to bottom"), 0, 100, (top, bottom), format="%d%%",
+            **(down | taken),
+        )  # fmt: skip
         if current().box is not None:
-            st.button("Whole photo", on_click=choose_box, args=(None,))
+            st.button(_("Whole photo"), on_click=choose_box, args=(None,))
 
 
 @uninterrupted
 def _take_sliders(across: str, down: str) -> None:
+    if not (is_current(across, "box", "across") and is_current(down, "box", "down")):
+        return
     (left, right), (top, bottom) = st.session_state[across], st.session_state[down]
     box = left, top, right, bottom
     put(box=None if box == WHOLE else box)
@@ -197,7 +210,8 @@ def remember_objects(form: SearchFormState, regions: Sequence[RegionMatches]) ->
     if form.box is not None or not regions or objects_of(form):
         return False
     boxes = [percent_box(each.box) for each in regions]
-    labels = [f"Search with object {number} only" for number in range(1, len(boxes) + 1)]
+    text = _("Search with object {number} only")
+    labels = [text.format(number=number) for number in range(1, len(boxes) + 1)]
     st.session_state[OBJECTS] = (_reference(form), list(zip(boxes, labels, strict=True)))
     return True
 
@@ -224,7 +238,8 @@ def draw_picture(jpeg: bytes, alt: str, region: Region | None) -> None:
     if region is not None:
         left, top, right, bottom = (f"{edge:.0%}" for edge in region)
         width, height = f"{region[2] - region[0]:.0%}", f"{region[3] - region[1]:.0%}"
-        alt += f", from {left} to {right} across and from {top} to {bottom} down"
+        text = _("{name}, from {left} to {right} across and from {top} to {bottom} down")
+        alt = text.format(name=alt, left=left, right=right, top=top, bottom=bottom)
         frame = (
             f'<div class=frame style="left:{left};top:{top};width:{width};height:{height}"></div>'
         )

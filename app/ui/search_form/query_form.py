@@ -10,9 +10,10 @@ from app.types import Query
 from app.ui.components import page_input, result_pages
 from app.ui.search_form import picture_inputs
 from app.ui.search_form.picture_inputs import PictureInput
-from app.ui.search_form.session_state import bound, current, put, refer_to, renew
+from app.ui.search_form.session_state import bound, current, is_current, put, refer_to, renew
 from app.ui.search_form.state import SearchFormState
 from app.ui.shared import uninterrupted
+from app.ui.translation import _
 
 URL = re.compile(r"(data:|[a-z][a-z0-9+.-]*://)\S*", re.IGNORECASE)
 """What counts as the URL of an image in the field."""
@@ -25,7 +26,7 @@ def draw() -> PictureInput:
     page_input.draw(_search_address)
     arguments = bound("words")
     st.text_input(
-        "Search", current().words, placeholder="Words, SKU, GTIN or image URL",
+        _("Search"), current().words, placeholder=_("Words, SKU, GTIN or image URL"),
         max_chars=MAX_CHARS, label_visibility="collapsed",
         **(arguments | {"on_change": _submit, "args": (arguments["key"],)}),
     )  # fmt: skip
@@ -35,6 +36,8 @@ def draw() -> PictureInput:
 @uninterrupted
 def _submit(key: str) -> None:
     """Search with the text of the field: an image by its URL, or words, skus and gtins."""
+    if not is_current(key, "words"):
+        return
     text = st.session_state[key].strip()
     if URL.fullmatch(text):
         renew("words")  # the field shows the words again

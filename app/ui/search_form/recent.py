@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import streamlit as st
 
+from app.ui.engine_texts import quoted
 from app.ui.formatting import escape_markdown
 from app.ui.search_form.session_state import replace_form
-from app.ui.search_form.state import SearchFormState, count_changed
+from app.ui.search_form.state import PercentBox, SearchFormState, count_changed
+from app.ui.translation import _, ngettext
 
 RECENT = "search_recent"
 """Session key of the forms of the last searches, the latest first."""
@@ -28,7 +30,7 @@ def draw() -> None:
     searches = _recent()
     if not searches:
         return
-    with st.popover("Recent", icon=":material/history:", key="recent_box"):
+    with st.popover(_("Recent"), icon=":material/history:", key="recent_box"):
         for place, form in enumerate(searches):
             st.button(
                 escape_markdown(label(form)), key=f"recent-{place}", type="tertiary",
@@ -40,14 +42,20 @@ def label(form: SearchFormState) -> str:
     """A search in a few words."""
     filters = count_changed(form)
     parts = [
-        "Photo" if form.photo or form.shared else "",
+        _("Photo") if form.photo or form.shared else "",
         form.link,
-        f"Like {form.sku}" if form.sku else "",
-        f"part of it ({', '.join(f'{edge}%' for edge in form.box)})" if form.box else "",
-        f"“{form.words}”" if form.words else "",
-        f"{filters} filter{'s' * (filters != 1)}" if filters else "",
+        _("Like {sku}").format(sku=form.sku) if form.sku else "",
+        _("part of it ({edges})").format(edges=_edges(form.box)) if form.box else "",
+        quoted(form.words) if form.words else "",
+        ngettext("{count} filter", "{count} filters", filters).format(count=filters)
+        if filters
+        else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _edges(box: PercentBox) -> str:
+    return ", ".join(f"{edge}%" for edge in box)
 
 
 def _recent() -> tuple[SearchFormState, ...]:

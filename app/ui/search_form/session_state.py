@@ -18,6 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.ui.search_form.state import FIELDS, REFERENCES, SearchFormState, number_text
 from app.ui.search_form.url_state import from_url, to_url
 from app.ui.shared import uninterrupted
+from app.ui.translation import url_parameters
 
 FORM = "search_form"
 URL_ERRORS = "search_url_errors"
@@ -78,9 +79,23 @@ def bound(field: str, *, variant: Hashable = None, name: str | None = None) -> d
     if variants.get(name, variant) != variant:
         renew(name)
     variants[name] = variant
-    generation = _generations().get(field, 0) + _generations().get(name, 0) * (name != field)
-    key = f"search_{name}_{generation}" if generation else f"search_{name}"
+    key = _key(field, name)
     return {"key": key, "on_change": _take, "args": (field, key)}
+
+
+def is_current(key: str, field: str, name: str | None = None) -> bool:
+    """Whether the widget with this key is still the one of its field, or of a part of it.
+
+    A run that another change interrupts draws no widgets. The next one gets the values of the
+    former widgets again, and to Streamlit they are changes: after "Clear filters" and words typed
+    at once, the filters would come back.
+    """
+    return key == _key(field, name or field)
+
+
+def _key(field: str, name: str) -> str:
+    generation = _generations().get(field, 0) + _generations().get(name, 0) * (name != field)
+    return f"search_{name}_{generation}" if generation else f"search_{name}"
 
 
 def renew(name: str) -> None:
@@ -90,7 +105,7 @@ def renew(name: str) -> None:
 
 def save() -> None:
     """Write the form to the URL."""
-    parameters = to_url(current())
+    parameters = to_url(current()) | url_parameters()
     if parameters != _url_parameters():
         st.query_params.from_dict(parameters)
 
@@ -104,6 +119,8 @@ def take_url_errors() -> tuple[str, ...]:
 @uninterrupted
 def _take(field: str, key: str) -> None:
     """Write the value of a widget to its field, which keeps the widget."""
+    if not is_current(key, field):
+        return
     value = st.session_state[key]
     if isinstance(value, list):
         value = tuple(value)

@@ -18,14 +18,17 @@ from app.search.facets import Facets
 from app.types import Match, Product, SearchResult
 from app.ui.search_form.session_state import bound, current
 from app.ui.search_form.state import SearchFormState, Sorting
+from app.ui.translation import N_, _
 
 SORTED = 96
 """Results of a search that are sorted by something else than similarity."""
 
 LABELS: dict[Sorting, str] = {
-    "best": "Best match", "newest": "Newest", "cheapest": "Price: low to high",
-    "dearest": "Price: high to low",
-}  # fmt: skip
+    "best": N_("Best match"),
+    "newest": N_("Newest"),
+    "cheapest": N_("Price: low to high"),
+    "dearest": N_("Price: high to low"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,8 @@ def draw(facets: Facets, *, searching: bool) -> None:
     options = [each for each in get_args(Sorting) if _offered(each, searching, priced, chosen)]
     if len(options) > 1:
         st.selectbox(
-            "Sort by", options, index=options.index(chosen) if chosen in options else 0,
-            format_func=LABELS.__getitem__, label_visibility="collapsed", width=180,
+            _("Sort by"), options, index=options.index(chosen) if chosen in options else 0,
+            format_func=lambda sort: _(LABELS[sort]), label_visibility="collapsed", width=180,
             **bound("sort", variant=tuple(options)),
         )  # fmt: skip
 

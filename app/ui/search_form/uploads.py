@@ -17,9 +17,11 @@ from app.errors import BadImage, Busy
 from app.images.thumbnails import thumbnail
 from app.images.upload_store import StoredPicture
 from app.search.vector_cache import VectorCache
+from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown
 from app.ui.search_form.session_state import current, refer_to
 from app.ui.shared import services, uninterrupted
+from app.ui.translation import N_, _
 
 MAX_PICTURES = 10
 """Pictures of one object in one search."""
@@ -45,7 +47,7 @@ CAMERA = "search_camera"
 VECTORS = "search_vectors"
 """Session key of the cached vectors of query pictures."""
 
-NOT_KEPT = "The photo of this address is not kept any more. Add it again."
+NOT_KEPT = N_("The photo of this address is not kept any more. Add it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def forget_unknown_photo() -> str | None:
     if not photo or photos_of(photo):
         return None
     refer_to()
-    return NOT_KEPT
+    return _(NOT_KEPT)
 
 
 def upload_key() -> str:
@@ -139,20 +141,18 @@ def preview(files: Sequence[PictureFile]) -> tuple[PreviewedPhoto, ...]:
     """Decode the files; the page shows an error for each that is no picture, and stops at one that
     waited too long for others to be decoded."""
     if len(files) > MAX_PICTURES:
-        st.warning(
-            f"A search takes {MAX_PICTURES} pictures of one thing; the first {MAX_PICTURES} are "
-            "used."
-        )
+        text = _("A search takes {count} pictures of one thing; the first {count} are used.")
+        st.warning(text.format(count=MAX_PICTURES))
     photos = []
     for file in files[:MAX_PICTURES]:
         try:
             jpeg = _cached_preview(file.data)
         except Busy as exc:
-            st.warning(escape_markdown(f"{file.name}: {exc}"))
-            st.button("Try again", type="primary", icon=":material/refresh:", key="open_again")
+            st.warning(escape_markdown(f"{file.name}: {engine_text(str(exc))}"))
+            st.button(_("Try again"), type="primary", icon=":material/refresh:", key="open_again")
             break
         if isinstance(jpeg, str):
-            st.error(escape_markdown(f"{file.name}: {jpeg}"))
+            st.error(escape_markdown(f"{file.name}: {engine_text(jpeg)}"))
         else:
             photos.append(PreviewedPhoto(file.name, file.data, jpeg))
     return tuple(photos)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from app.db.text import check_text
 from app.errors import BadInput
 from app.search.filters import parse
+from app.ui.engine_texts import engine_text
 from app.ui.search_form.state import (
     DEFAULT,
     MAX_PAGE,
@@ -21,6 +22,7 @@ from app.ui.search_form.state import (
     number_text,
     range_text,
 )
+from app.ui.translation import _
 
 
 def from_url(
@@ -38,7 +40,8 @@ def from_url(
             if parameter is not None and texts:
                 values |= zip(parameter.fields, parameter.read(texts), strict=True)
         except BadInput as exc:
-            errors.append(f"A part of the address of this page was left out. {exc}")
+            text = _("A part of the address of this page was left out.")
+            errors.append(f"{text} {engine_text(str(exc))}")
     return _consistent(replace(DEFAULT, **values)), tuple(errors)
 
 
@@ -87,7 +90,8 @@ def _read_conditions(texts: Sequence[str]) -> list[tuple[str, ...]]:
     for text in filter(None, texts):
         conditions = parse([text])
         if conditions.at_least or conditions.at_most:
-            raise BadInput(f"The attribute {text!r} is a range there; it has one value.")
+            message = _("The attribute {value} is a range there; it has one value.")
+            raise BadInput(message.format(value=repr(text)))
     return _read_set(texts)
 
 
@@ -97,13 +101,16 @@ def _read_number(name: str, low: float, high: float, texts: Sequence[str]) -> li
     except ValueError:
         number = low - 1
     if not low <= number <= high:  # false for NaN, too
-        raise BadInput(f"{name} is {texts[-1]!r} there; it is a number from {low} to {high}.")
+        text = _("{name} is {value} there; it is a number from {low} to {high}.")
+        raise BadInput(text.format(name=name, value=repr(texts[-1]), low=low, high=high))
     return [number]
 
 
 def _read_choice(name: str, choices: Mapping[str, Any], texts: Sequence[str]) -> list[Any]:
     if texts[-1] not in choices:
-        raise BadInput(f"{name} is {texts[-1]!r} there; it is one of {', '.join(choices)}.")
+        text = _("{name} is {value} there; it is one of {values}.")
+        values = ", ".join(choices)
+        raise BadInput(text.format(name=name, value=repr(texts[-1]), values=values))
     return [choices[texts[-1]]]
 
 
@@ -121,10 +128,11 @@ def _read_box(texts: Sequence[str]) -> list[PercentBox]:
     except ValueError:
         left = top = right = bottom = 0
     if not (0 <= left < right <= 100 and 0 <= top < bottom <= 100):
-        raise BadInput(
-            f"box is {texts[-1]!r} there; it is the left, top, right and bottom edge in percent, "
-            "as in 10,0,60,100."
+        text = _(
+            "box is {value} there; it is the left, top, right and bottom edge in percent, as in "
+            "10,0,60,100."
         )
+        raise BadInput(text.format(value=repr(texts[-1])))
     return [(left, top, right, bottom)]
 
 

@@ -21,8 +21,10 @@ from app.operations.catalog_stats import (
 )
 from app.ui.components.health_table import checks_html
 from app.ui.csv_export import csv_bytes
-from app.ui.formatting import escape_markdown, format_duration, format_time
+from app.ui.engine_texts import engine_text
+from app.ui.formatting import escape_markdown, format_duration, format_number, format_time
 from app.ui.shared import errors_as_text, services
+from app.ui.translation import N_, _, ngettext
 
 MAX_SHOWN = 1_000
 """Rejects of a run that the table shows; the download has more."""
@@ -33,20 +35,37 @@ MAX_DOWNLOADED = 100_000
 CACHE_S = 60
 """Seconds for which all visitors see the same overview: it counts every table."""
 
-RUN_COUNTS = ("read", "added", "updated", "unchanged", "deleted", "rejected", "images_rejected")
+RUN_COUNTS = {
+    "read": N_("read"),
+    "added": N_("added"),
+    "updated": N_("updated"),
+    "unchanged": N_("unchanged"),
+    "deleted": N_("deleted"),
+    "rejected": N_("rejected"),
+    "images_rejected": N_("images rejected"),
+}
+
+REJECT_COLUMNS = {"line": N_("line"), "sku": "SKU", "image": N_("image"), "reason": N_("reason")}
+"""Fields of a reject, with their titles in the table."""
 
 
 def show() -> None:
     """Draw the page."""
-    st.title("Catalogue", anchor=False)
+    st.title(_("Catalogue"), anchor=False)
     with errors_as_text("the catalogue page"):
         app = services()
-        stats, counted_at = cached_overview()
-        st.caption(f"As of {format_time(counted_at)}; counted again after {CACHE_S} seconds.")
+        with st.spinner(_("Counting …")):
+            stats, counted_at = cached_overview()
+        st.caption(
+            _("As of {time}; counted again after {seconds} seconds.").format(
+                time=format_time(counted_at), seconds=CACHE_S
+            )
+        )
         contents = stats.contents
         if contents is not None:
             _draw_counts(contents.counts)
-        st.subheader("Healthy" if stats.status.healthy else "Needs attention", anchor=False)
+        state = _("Healthy") if stats.status.healthy else _("Needs attention")
+        st.subheader(state, anchor=False)
         with st.container(key="checks"):
             st.html(checks_html(stats.status))
         if contents is not None:
@@ -54,7 +73,7 @@ def show() -> None:
             _draw_ingests(app, contents.runs)
 
 
-@st.cache_resource(ttl=CACHE_S, show_spinner="Counting …")
+@st.cache_resource(ttl=CACHE_S, show_spinner=False)
 def cached_overview() -> tuple[CatalogOverview, datetime]:
     """The overview, read at most once in CACHE_S by this process, and when it was read."""
     app = services()
@@ -63,33 +82,38 @@ def cached_overview() -> tuple[CatalogOverview, datetime]:
 
 def _draw_counts(counts: CatalogCounts) -> None:
     if not counts.products:
-        st.info("The catalogue is empty. Fill it with `lookalike ingest catalogue.csv`.")
+        st.info(_("The catalogue is empty. Fill it with `lookalike ingest catalogue.csv`."))
         return
     judged = counts.same + counts.different
     metrics = (
-        ("Products", counts.products, "rows of the catalogue, one a sku"),
-        ("Pictures", counts.pictures, "each stored once, however many products show it"),
-        ("Not embedded", counts.without_embedding, "pictures that no search by picture finds"),
-        ("Without a picture", counts.without_picture, "products that only words find"),
-        ("Sharing a picture", counts.sharing,
-         f"products that show one of {counts.shared_pictures:,} pictures together with others"),
-        ("Same words", counts.same_words,
-         f"products in {counts.word_groups:,} groups where only year, size or spelling differ"),
-        ("Pairs judged", judged, f"{counts.same:,} the same, {counts.different:,} different"),
+        (_("Products"), counts.products, _("rows of the catalogue, one a sku")),
+        (_("Pictures"), counts.pictures, _("each stored once, however many products show it")),
+        (_("Not embedded"), counts.without_embedding,
+         _("pictures that no search by picture finds")),
+        (_("Without a picture"), counts.without_picture, _("products that only words find")),
+        (_("Sharing a picture"), counts.sharing,
+         _("products that show one of {count} pictures together with others").format(
+             count=format_number(counts.shared_pictures))),
+        (_("Same words"), counts.same_words,
+         _("products in {count} groups where only year, size or spelling differ").format(
+             count=format_number(counts.word_groups))),
+        (_("Pairs judged"), judged,
+         _("{same} the same, {different} different").format(
+             same=format_number(counts.same), different=format_number(counts.different))),
     )  # fmt: skip
     with st.container(key="figures", horizontal=True):
         for label, count, meaning in metrics:
-            st.metric(label, f"{count:,}", help=meaning, border=True, width=170)
+            st.metric(label, format_number(count), help=meaning, border=True, width=170)
 
 
 def _draw_embeddings(contents: CatalogContents) -> None:
-    st.subheader("Embeddings", anchor=False)
+    st.subheader(_("Embeddings"), anchor=False)
     rows = [
         {
-            "model": each.model,
-            "in use": "yes" if each.active else "no",
-            "dimensions": each.dim,
-            "embeddings": each.embeddings,
+            _("model"): each.model,
+            _("in use"): _("yes") if each.active else _("no"),
+            _("dimensions"): each.dim,
+            _("embeddings"): each.embeddings,
         }
         for each in contents.embedded
     ]
@@ -97,31 +121,31 @@ def _draw_embeddings(contents: CatalogContents) -> None:
 
 
 def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
-    st.subheader("Ingests", anchor=False)
+    st.subheader(_("Ingests"), anchor=False)
     if not runs:
-        st.write("No ingest yet.")
+        st.write(_("No ingest yet."))
         return
     st.dataframe([_table_row(run) for run in runs], hide_index=True, placeholder="")
     with_rejects = [run for run in runs if run.rejects]
     if not with_rejects:
-        st.write("No rows were refused in these runs.")
+        st.write(_("No rows were refused in these runs."))
         return
-    st.subheader("Refused rows", anchor=False)
-    chosen = st.selectbox("Run", with_rejects, format_func=_run_label, width=600)
+    st.subheader(_("Refused rows"), anchor=False)
+    chosen = st.selectbox(_("Run"), with_rejects, format_func=_run_label, width=600)
     _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
 
 def _table_row(run: RunSummary) -> dict[str, Any]:
     seconds = run.report.get("seconds")
     return {
-        "run": run.id,
-        "began": format_time(run.started_at),
-        "state": run.state,
-        "source": run.source,
-        "model": run.model,
-        "took": None if seconds is None else format_duration(seconds),
-        **{name.replace("_", " "): run.report.get(name) for name in RUN_COUNTS},
-        "reason": run.report.get("reason"),
+        _("run"): run.id,
+        _("began"): format_time(run.started_at),
+        _("state"): engine_text(run.state),
+        _("source"): run.source,
+        _("model"): run.model,
+        _("took"): None if seconds is None else format_duration(seconds),
+        **{_(title): run.report.get(name) for name, title in RUN_COUNTS.items()},
+        _("reason"): run.report.get("reason"),
     }
 
 
@@ -131,17 +155,22 @@ def _run_label(run: RunSummary) -> str:
 
 def refused_text(rows: int) -> str:
     """How many rows were refused: "1 row refused"."""
-    return f"{rows:,} row{'s' * (rows != 1)} refused"
+    text = ngettext("{count} row refused", "{count} rows refused", rows)
+    return text.format(count=format_number(rows))
 
 
 def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     rows = [asdict(reject) for reject in rejects]
-    st.dataframe(rows[:MAX_SHOWN], hide_index=True, placeholder="")
+    shown = [{_(title): row[name] for name, title in REJECT_COLUMNS.items()} for row in rows]
+    st.dataframe(shown[:MAX_SHOWN], hide_index=True, placeholder="")
     if len(rows) > MAX_SHOWN:
-        st.caption(escape_markdown(f"The first {MAX_SHOWN:,} of {run.rejects:,} are shown."))
+        text = _("The first {shown} of {count} are shown.").format(
+            shown=format_number(MAX_SHOWN), count=format_number(run.rejects)
+        )
+        st.caption(escape_markdown(text))
     st.download_button(
-        "Download refused rows",
-        csv_bytes(("line", "sku", "image", "reason"), rows),
+        _("Download refused rows"),
+        csv_bytes(tuple(REJECT_COLUMNS), rows),
         file_name=f"rejects-{run.id}.csv",
         mime="text/csv",
         icon=":material/download:",

@@ -12,8 +12,17 @@ from app.bootstrap import App
 from app.index.status import LISTED_BUILDS, IndexStatus, index_status
 from app.types import Build
 from app.ui.components import rebuild_button
-from app.ui.formatting import format_duration, format_size, format_time
+from app.ui.engine_texts import engine_text
+from app.ui.formatting import (
+    format_decimal,
+    format_duration,
+    format_measure,
+    format_number,
+    format_size,
+    format_time,
+)
 from app.ui.shared import errors_as_text, services
+from app.ui.translation import _
 
 REFRESH_S = 10.0
 """Seconds between two reads of the delta while the page is open."""
@@ -27,7 +36,7 @@ DELTA_HISTORY = "delta_history"
 
 def show() -> None:
     """Draw the page."""
-    st.title("Index", anchor=False)
+    st.title(_("Index"), anchor=False)
     with errors_as_text("the index page"):
         app = services()
         # Each part has a place of its own. Else what a rebuild shows would move the parts below it
@@ -46,14 +55,14 @@ def show() -> None:
 
 def _draw_builds(status: IndexStatus, goal: float) -> None:
     if not status.builds:
-        st.info("No index was built yet: pgvector answers, which is right and slower.")
+        st.info(_("No index was built yet: pgvector answers, which is right and slower."))
         return
     _draw_history(status.builds, goal)
-    st.subheader("Builds", anchor=False)
+    st.subheader(_("Builds"), anchor=False)
     rows = [_table_row(build) for build in status.builds]
     st.dataframe(rows, hide_index=True, placeholder="")
     if len(status.builds) == LISTED_BUILDS:
-        st.caption(f"The last {LISTED_BUILDS} are shown.")
+        st.caption(_("The last {count} are shown.").format(count=LISTED_BUILDS))
 
 
 def _draw_current(app: App, drawn: object) -> None:
@@ -75,17 +84,19 @@ def _identity(status: IndexStatus) -> object:
 
 def _draw_metrics(status: IndexStatus) -> None:
     build, delta = status.in_use, status.delta
-    changed = f"{delta.rows:,}" if delta.rows <= delta.max_rows else f"over {delta.max_rows:,}"
-    metrics = [("Changed since" if build else "Embeddings", changed)]
+    changed = format_number(delta.rows)
+    if delta.rows > delta.max_rows:
+        changed = _("over {number}").format(number=format_number(delta.max_rows))
+    metrics = [(_("Changed since") if build else _("Embeddings"), changed)]
     if build is not None:
         age = (delta.now - build.finished_at).total_seconds() if build.finished_at else 0.0
-        recall = "" if build.recall_at_10 is None else f"{build.recall_at_10:.3f}"
+        recall = "" if build.recall_at_10 is None else format_decimal(build.recall_at_10, 3)
         metrics = [
-            ("In use", f"build {build.id}"),
-            ("Pictures", f"{build.rows:,}"),
-            ("Recall@10", recall),
-            ("Size", format_size(build.size)),
-            ("Age", format_duration(age)),
+            (_("In use"), _("build {number}").format(number=build.id)),
+            (_("Pictures"), format_number(build.rows)),
+            (_("Recall@10"), recall),
+            (_("Size"), format_size(build.size)),
+            (_("Age"), format_duration(age)),
             *metrics,
         ]
     with st.container(key="figures", horizontal=True):
@@ -100,18 +111,21 @@ def _draw_delta(status: IndexStatus) -> None:
     history: list[tuple[datetime, int]] = st.session_state.get(DELTA_HISTORY, [])
     history = [*history, (status.delta.now, status.delta.rows)][-MAX_POINTS:]
     st.session_state[DELTA_HISTORY] = history
-    st.subheader("Changed since the index was built", anchor=False)
+    st.subheader(_("Changed since the index was built"), anchor=False)
     st.altair_chart(delta_chart(history, status.delta), key="delta")
     st.caption(_delta_caption(status))
 
 
 def _delta_caption(status: IndexStatus) -> str:
     delta = status.delta
-    return (
+    text = _(
         "Searches see all changes at once: what is not in the index yet is compared exactly. A "
         "worker rebuilds the index when that makes searches slower, at the latest when more than "
-        f"{delta.worker_rows:,.0f} embeddings have changed, or once a day; above "
-        f"{delta.max_rows:,} pgvector answers instead of the index."
+        "{worker_rows} embeddings have changed, or once a day; above {max_rows} pgvector answers "
+        "instead of the index."
+    )
+    return text.format(
+        worker_rows=format_number(delta.worker_rows), max_rows=format_number(delta.max_rows)
     )
 
 
@@ -120,24 +134,25 @@ def _draw_history(builds: Sequence[Build], goal: float) -> None:
 
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Recall", anchor=False)
+        st.subheader(_("Recall"), anchor=False)
         st.altair_chart(recall_chart(builds, goal), key="recall")
-        st.caption(f"The dashed line is the goal: an index below {goal:g} is not published.")
+        text = _("The dashed line is the goal: an index below {goal} is not published.")
+        st.caption(text.format(goal=format_measure(goal)))
     with right:
-        st.subheader("Size", anchor=False)
+        st.subheader(_("Size"), anchor=False)
         st.altair_chart(size_chart(builds), key="size")
 
 
 def _table_row(build: Build) -> dict[str, Any]:
     return {
-        "build": build.id,
-        "state": build.state,
-        "kind": build.kind,
-        "pictures": build.rows,
-        "size": format_size(build.size) if build.size else None,
-        "recall@10": build.recall_at_10,
-        "with filters": build.recall_filtered,
-        "seconds": build.seconds,
-        "finished": format_time(build.finished_at),
-        "reason": build.reason,
+        _("build"): build.id,
+        _("state"): engine_text(build.state),
+        _("kind"): build.kind,
+        _("pictures"): build.rows,
+        _("size"): format_size(build.size) if build.size else None,
+        _("recall@10"): build.recall_at_10,
+        _("with filters"): build.recall_filtered,
+        _("seconds"): build.seconds,
+        _("finished at"): format_time(build.finished_at),
+        _("reason"): build.reason,
     }

@@ -21,6 +21,7 @@ from app.ui.components import (
 )
 from app.ui.components.product_cards import Card, CardActions, draw_grid
 from app.ui.components.result_pages import ResultPages
+from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown
 from app.ui.search_form import (
     filter_bar,
@@ -34,6 +35,7 @@ from app.ui.search_form import (
 from app.ui.search_form.picture_inputs import PictureInput
 from app.ui.search_form.state import SearchFormState, to_filters
 from app.ui.shared import errors_as_text, services, uninterrupted
+from app.ui.translation import _
 
 PAGES = "search_pages"
 """Session key of the result pages of the last query."""
@@ -46,7 +48,7 @@ ACTIONS = CardActions(
 
 def show() -> None:
     """Draw the page."""
-    st.title("Find products by picture", anchor=False)
+    st.title(_("Find products by picture"), anchor=False)
     with errors_as_text("the search page"):
         session_state.restore()
         not_kept = uploads.forget_unknown_photo()
@@ -80,9 +82,9 @@ def _draw_without_query(
     form: SearchFormState, catalogue: Facets | str, facets: Facets | None
 ) -> None:
     if isinstance(catalogue, str):
-        st.error(escape_markdown(catalogue))
+        st.error(escape_markdown(engine_text(catalogue)))
     elif facets is None:
-        st.info("The catalogue is empty. Load products with `lookalike ingest`, then search.")
+        st.info(_("The catalogue is empty. Load products with `lookalike ingest`, then search."))
     else:
         with errors_as_text("the list of products"):
             _draw_list(form, facets)
@@ -170,7 +172,7 @@ def _draw_search(
         draw_grid(cards, ACTIONS)
         _draw_turn(number, has_next=page.has_next)
         result_pages.scroll_if_requested()
-        answer_footer.draw(result, _forget_pages)
+        answer_footer.draw(result, query, _forget_pages)
     return result
 
 
@@ -187,12 +189,12 @@ def _search(query: Query, form: SearchFormState) -> tuple[int, SearchResult] | N
     search = partial(services().search.search, cache=vectors)
     try:
         with st.spinner(
-            "Searching …" if services().is_warm else "Loading the model and the index …"
+            _("Searching …") if services().is_warm else _("Loading the model and the index …")
         ):
             return pages.result(sorting.search_page(form), search)
     except Busy as exc:
-        st.warning(escape_markdown(str(exc)))
-        st.button("Try again", type="primary", icon=":material/refresh:")
+        st.warning(escape_markdown(engine_text(str(exc))))
+        st.button(_("Try again"), type="primary", icon=":material/refresh:")
         return None
 
 

@@ -1,0 +1,162 @@
+"""SearchListener: answers `lookalike search` of the same user in a process that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from app.bootstrap import App
+from app.cli import running
+from app.cli.output import captured
+from app.cli.search_answer import print_answer
+from app.errors import Busy, LookalikeError
+
+MAX_COMMANDS = 8
+"""Commands that are answered at the same time; further ones answer by themselves."""
+
+MAX_OPTIONS = 1 << 20
+"""Bytes of the options of a command."""
+
+MAX_PHOTOS = 20
+"""Photos of the largest size that a command may send."""
+
+REQUEST_S = 10.0
+"""Seconds in which a command must send its options and photos."""
+
+_log = logging.getLogger("lookalike")
+
+
+class SearchListener:
+    """Listens on a socket in the home folder until it is closed; a context manager.
+
+    Where it cannot listen, commands answer by themselves.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._identity = running.identity()
+        self._free = threading.BoundedSemaphore(MAX_COMMANDS)
+        self._socket: socket.socket | None = None
+        self._path = app.settings.home / running.FOLDER / f"{os.getpid()}.sock"
+
+    def __enter__(self) -> Self:
+        try:
+            self._socket = _listening(self._path)
+        except OSError as exc:
+            _log.info("no command is answered through %s: %s", self._path, exc)
+        if self._socket is not None:
+            threading.Thread(
+                target=self._accept, args=(self._socket,), name="search commands", daemon=True
+            ).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._socket is not None:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            self._socket.close()
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return  # closed
+            if not self._free.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(
+                target=self._serve, args=(connection,), name="search command", daemon=True
+            ).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                self._reply(connection)
+        except (OSError, running.Incomplete, ValueError, LookupError, TypeError) as exc:
+            _log.debug("a command was not answered: %s", exc)
+        except Exception:
+            _log.exception("a command was not answered")  # it answers by itself
+        finally:
+            self._free.release()
+
+    def _reply(self, connection: socket.socket) -> None:
+        connection.settimeout(REQUEST_S)
+        if not _is_own_user(connection):
+            return
+        most = MAX_PHOTOS * (self._app.settings.max_image_bytes + 1)
+        header, contents = running.receive(connection, max_header=MAX_OPTIONS, max_bytes=most)
+        if header["identity"] == self._identity:
+            running.send(connection, self._answer(header, contents), [])
+        else:
+            running.send(connection, {}, [])
+
+    def _answer(self, header: dict[str, Any], contents: list[bytes]) -> dict[str, Any]:
+        """The output of a command, or the message of an error; empty if it shall try itself."""
+        left = iter(contents)
+        photos = {
+            name: [next(left) for _ in range(count)] for name, count in header["photos"].items()
+        }
+        with captured(header["columns"], plain=header["plain"]) as output:
+            try:
+                print_answer(self._app, header["options"], photos, untrusted=True)
+            except Busy:
+                return {}
+            except LookalikeError as exc:
+                return {"error": str(exc)}
+        return {"error": None, "out": output.out.getvalue(), "err": output.err.getvalue()}
+
+
+def _listening(path: Path) -> socket.socket | None:
+    """A socket at a path that only this user can reach; None where there cannot be one. Raises
+    OSError."""
+    if len(os.fsencode(path)) > running.MAX_ADDRESS:
+        return None
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not running.is_private(path.parent):
+        return None
+    _remove_stale(path.parent)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(path))
+        listening.listen()
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the sockets of processes that were killed."""
+    for path in folder.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            try:
+                connection.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+
+
+def _is_own_user(connection: socket.socket) -> bool:
+    """Whether a process of this user has connected; where the system does not tell, the folder
+    alone keeps others out."""
+    if sys.platform != "linux":
+        return True
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", told)[1] == os.getuid())

@@ -1,0 +1,1 @@
+"""Runs backfills and ingests on a Ray cluster; needs the extra `ray`."""

@@ -1,0 +1,197 @@
+"""A connection to a Ray cluster, and tasks on it: the only module that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from app.errors import LookalikeError
+from app.types import ProgressCallback
+
+T = TypeVar("T")
+
+LOCAL = "local"
+
+QUEUED_PER_SLOT = 2
+"""Tasks in flight for each that the cluster runs at once: one computes, one waits for its turn."""
+
+REFRESH_S = 2.0
+"""Seconds after which it is asked again how many tasks the cluster runs at once."""
+
+STALLED_S = 30.0
+"""Seconds without a node for the tasks after which that is said, again and again."""
+
+REASON_CHARACTERS = 300
+"""Of the reason of Ray, the end is shown: it has the cause."""
+
+REACH_S = 10.0
+"""Seconds in which a cluster must take a connection."""
+
+
+class RayUnavailable(LookalikeError):
+    """There is no Ray cluster to run on."""
+
+
+class Cluster:
+    """Runs tasks of `cpus` processors each, and a graphics card where the cluster has any."""
+
+    def __init__(self, ray: Any, cpus: int, notify: ProgressCallback) -> None:
+        self._ray = ray
+        self._cpus = cpus
+        self._notify = notify
+        self._uses_gpus = ray.cluster_resources().get("GPU", 0) >= 1
+        self._slots = 0
+        self._counted_at = self._told_at = -STALLED_S
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at once now, by the resources of the nodes that are alive."""
+        if time.monotonic() > self._counted_at + REFRESH_S:
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            self._slots = sum(self._on_node(resources) for resources in nodes)
+            self._counted_at = time.monotonic()
+        return self._slots
+
+    def share(self, value: T) -> T:
+        """A reference to a value, to be given to many calls, each of which gets the value."""
+        return self._ray.put(value)  # type: ignore[no-any-return]
+
+    def run(self, task: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Generator[T]:
+        """Call a function on the cluster once for each tuple of arguments; yields the results as
+        they are done.
+
+        A call whose node or process was lost is made again, also if it had been completed: the
+        function must be idempotent. Calls are taken from the iterable when there is room for them.
+        Raises the error that a call raises; the others are then cancelled.
+        """
+        remote = self._ray.remote(
+            num_cpus=self._cpus, num_gpus=int(self._uses_gpus), max_retries=-1
+        )(task)
+        waiting, running = iter(calls), list[Any]()
+        try:
+            while True:
+                room = max(1, QUEUED_PER_SLOT * self.slots) - len(running)
+                running += [remote.remote(*call) for call in islice(waiting, max(0, room))]
+                if not running:
+                    return
+                done, running = self._ray.wait(running, num_returns=1, timeout=REFRESH_S)
+                self._tell_stalled()
+                for each in done:
+                    yield self._result(each)
+        finally:
+            for each in running:
+                self._ray.cancel(each)
+
+    def _result(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as exc:
+            if isinstance(exc.cause, LookalikeError):
+                raise exc.cause from exc
+            raise
+
+    def _on_node(self, resources: dict[str, float]) -> int:
+        slots = int(resources.get("CPU", 0) // self._cpus)
+        return min(slots, int(resources.get("GPU", 0))) if self._uses_gpus else slots
+
+    def _tell_stalled(self) -> None:
+        if not self.slots and time.monotonic() > self._told_at + STALLED_S:
+            self._told_at = time.monotonic()
+            self._notify(f"Waiting: no node of the cluster has {_wanted(self._cpus)} at present.")
+
+
+@contextmanager
+def connect(
+    address: str, cpus: int, notify: ProgressCallback = lambda message: None
+) -> Iterator[Cluster]:
+    """A cluster whose tasks take `cpus` processors each.
+
+    `address` is "local" for processes of this machine that end with the block, "ray://HOST:PORT"
+    for a cluster elsewhere, or the "HOST:PORT" of a cluster that this machine is a node of. Where
+    the program has called `ray.init`, that cluster is used.
+
+    Raises RayUnavailable.
+    """
+    ray = _library()
+    connected_before = ray.is_initialized()
+    if not connected_before:
+        _initialise(ray, address)
+    try:
+        cluster = Cluster(ray, cpus, notify)
+        if not cluster.slots:
+            raise RayUnavailable(
+                f"No node of the Ray cluster {address} has {_wanted(cpus)}, which a task takes; "
+                "add one, or set LOOKALIKE_CLUSTER_CPUS."
+            )
+        yield cluster
+    finally:
+        if not connected_before:
+            ray.shutdown()
+
+
+def _library() -> Any:
+    # Reports to the makers of Ray are off unless they were asked for.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as exc:
+        raise RayUnavailable("This needs Ray: `pip install 'lookalike[ray]'`.") from exc
+    return ray
+
+
+def _initialise(ray: Any, address: str) -> None:
+    if address == LOCAL:
+        _protect_local()
+        options: dict[str, Any] = {"include_dashboard": False}
+    else:
+        _check_reachable(address)
+        options = {}
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
+        reason = " ".join((str(exc) or type(exc).__name__).split())  # it may be a whole trace
+        raise _unusable(address, reason[-REASON_CHARACTERS:]) from exc
+
+
+def _protect_local() -> None:
+    """Let nobody else run tasks here: Ray demands a token, which only these processes know.
+
+    Without one, Ray would write one into the home of the user.
+    """
+    if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray would try for minutes. Raises RayUnavailable."""
+    try:
+        parts = urlsplit(f"//{address.removeprefix('ray://')}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None:
+        raise _unusable(address, "this is not the address of a host with its port")
+    try:
+        socket.create_connection((host, port), timeout=REACH_S).close()
+    except OSError as exc:
+        raise _unusable(address, exc.strerror or str(exc)) from exc
+
+
+def _unusable(address: str, reason: str) -> RayUnavailable:
+    return RayUnavailable(
+        f"No Ray cluster can be used at {address}: {reason.rstrip('.')}. Give 'local' for "
+        "processes of this machine, or an address such as ray://host:10001; if the cluster demands "
+        "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+    )
+
+
+def _wanted(cpus: int) -> str:
+    return "a processor" if cpus == 1 else f"{cpus} processors"

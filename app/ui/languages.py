@@ -1,0 +1,73 @@
+"""The languages of the pages: gettext catalogues in `locales`, and which one a visitor gets.
+
+Without Streamlit, so that the command line can read it.
+"""
+
+from __future__ import annotations
+
+import gettext
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from app.errors import BadInput
+
+LOCALES = Path(__file__).with_name("locales")
+"""A folder for each language but English, with `LC_MESSAGES/lookalike.po` and `.mo`."""
+
+DOMAIN = "lookalike"
+
+ENGLISH = "en"
+
+PARAMETER = "lang"
+"""Query parameter of the URL that names a language."""
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """The languages that there is a catalogue for, English first."""
+    others = (file.parent.parent.name for file in LOCALES.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))
+    return (ENGLISH, *sorted(others))
+
+
+def check_language(setting: str) -> None:
+    """Raise BadInput for a setting that is neither `auto` nor one of the languages."""
+    if setting not in ("auto", *languages()):
+        raise BadInput(
+            f"LOOKALIKE_PAGE_LANGUAGE is {setting!r}; give auto or one of {', '.join(languages())}."
+        )
+
+
+def preferred(header: str) -> str:
+    """The language for an `Accept-Language` header, or the locale of a browser such as `de-AT`."""
+    wanted = []
+    for place, part in enumerate(header.split(",")):
+        name, _, weight = part.partition(";q=")
+        try:
+            wanted.append((-float(weight or 1), place, re.split("[-_]", name.strip())[0].lower()))
+        except ValueError:
+            continue
+    return next((name for _, _, name in sorted(wanted) if name in languages()), ENGLISH)
+
+
+def document_language(header: str, parameters: Mapping[str, str], setting: str) -> str:
+    """The language of a page that is opened: of its address, else of the setting, else of the
+    browser, by its `Accept-Language` header."""
+    asked = parameters.get(PARAMETER, "")
+    if asked in languages():
+        return asked
+    return setting if setting in languages() else preferred(header)
+
+
+@cache
+def catalogue(language: str) -> gettext.NullTranslations:
+    """The messages of a language; those of English are the code's own."""
+    if language == ENGLISH:
+        return gettext.NullTranslations()
+    return gettext.translation(DOMAIN, LOCALES, [language])
+
+
+def N_(message: str) -> str:
+    """A message that is translated where it is drawn."""
+    return message

@@ -1,0 +1,48 @@
+"""A Ray cluster of small nodes on this machine, for all tests of a process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.paths import REPO
+
+NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False,
+        "include_log_monitor": False}  # fmt: skip
+
+
+@contextmanager
+def small_cluster() -> Iterator[Any]:
+    """A cluster of two nodes, which compute one task each."""
+    pytest.importorskip("ray")
+    # The sockets in it have paths of at most 107 bytes.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    (Path(folder) / "ray").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), str(REPO / "tests")]))
+        import ray
+        from ray._raylet import Config
+        from ray.cluster_utils import Cluster
+
+        Config.initialize("")  # it is read when Ray is imported, which another test may have done
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        try:
+            cluster.add_node(**NODE)
+            ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
