@@ -70,7 +70,7 @@ def test_a_worker_takes_what_belongs_to_a_machine_from_its_own_environment(
     monkeypatch.setattr(job, "_apps", {})
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "worker"))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    with described.app() as worker:
+    with described.services() as worker, worker:
         assert worker.settings.home == tmp_path / "worker"
         assert worker.settings.database_url == app.settings.database_url
 
@@ -78,4 +78,4 @@ def test_a_worker_takes_what_belongs_to_a_machine_from_its_own_environment(
 def test_another_version_is_refused(app: App) -> None:
     described = job.Job(job.describe(app, "local").settings, version="0.0.0")
     with pytest.raises(job.VersionsDiffer, match="install the same version"):
-        described.app()
+        described.services().__enter__()
