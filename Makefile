@@ -10,10 +10,11 @@ BASE := $(VENV)/.installed-base
 INSTALLED := $(VENV)/.installed
 DEMO := $(CURDIR)/.demo
 
-# One worker a core; each brings a PostgreSQL of its own, so a large machine gets no more than 8.
+# A worker for each core; each brings a PostgreSQL of its own, so that a large machine gets no more
+# than 8. One more computes while others wait, for their servers, browsers and child processes.
 CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	[ "$$n" -le 8 ] && echo "$$n" || echo 8)
-JOBS ?= $(CORES)
+JOBS ?= $(shell expr $(CORES) + 1)
 
 # Sizes that are measured, and folders of photos with catalogue.csv and queries.csv.
 ROWS ?= 100000
