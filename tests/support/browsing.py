@@ -192,6 +192,10 @@ class Tabs:
         settled(page)
         return page
 
+    def forget(self, cookie: str) -> None:
+        """Delete a cookie of this name, which later pages would have."""
+        self._context.clear_cookies(name=cookie)
+
     def give_back(self, page: Page) -> None:
         """Let later tests use a tab, unless it is closed; they open it with an address of theirs.
 
