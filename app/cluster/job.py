@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -34,8 +35,21 @@ class Job:
     cpus: int = 1
     version: str = field(default_factory=lambda: version("lookalike"))
 
-    def app(self) -> App:
-        """The services of this process, which loads each encoder once. Raises VersionsDiffer."""
+    @contextmanager
+    def services(self) -> Iterator[App]:
+        """The services of this process, which loads each encoder once, for a task.
+
+        Raises VersionsDiffer.
+        """
+        app = self._app()
+        try:
+            yield app
+        except BaseException:
+            # A task that is cancelled may leave a connection in the middle of a statement.
+            app.engine.dispose()
+            raise
+
+    def _app(self) -> App:
         if self.version != version("lookalike"):
             raise VersionsDiffer(
                 f"A worker of the cluster has Lookalike {version('lookalike')}, and this is "

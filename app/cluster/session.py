@@ -60,6 +60,10 @@ class Cluster:
             self._counted_at = time.monotonic()
         return self._slots
 
+    def share(self, value: T) -> T:
+        """A reference to a value, to be given to many calls, each of which gets the value."""
+        return self._ray.put(value)  # type: ignore[no-any-return]
+
     def run(self, task: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Generator[T]:
         """Call a function on the cluster once for each tuple of arguments; yields the results as
         they are done.

@@ -7,9 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from app.catalog.service import CatalogService
 from app.cluster.job import Job
+from app.index import faiss_index, faiss_parts
+from app.index.embedding_reader import read_pages
+from app.index.faiss_index import Code
+from app.index.faiss_parts import PartBytes
 from app.models.backfill import MAX_REASONS, EmbeddedPart, embed_range
+from app.types import Vectors
 from ingest.chunk_writer import ChunkWriter, RowCounts, WrittenRows
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
@@ -27,16 +34,29 @@ def embed_pictures(
     `count` of them had none when the range was chosen. Originals are files below `folders`, or
     downloaded at a `share` (one in so many) of the rate of one machine.
     """
-    app = job.app()
-    encoder = app.encoders.for_model(model_id)
-    model = next(each for each in app.catalog.models() if each.id == model_id)
-    with closing(remote_pictures(app.settings, download_cache(app.settings), share)) as remote:
-        find = Originals(folders, app.limits, encoder.input_side, remote).find
-        parts = list(embed_range(app.engine, model, encoder, find, ids, readers=job.cpus))
-    failed = sum(part.failed for part in parts)
-    reasons = [reason for part in parts for reason in part.reasons]
-    embedded = sum(part.embedded for part in parts)
-    return EmbeddedPart(embedded, count - failed, failed, tuple(reasons[:MAX_REASONS]))
+    with job.services() as app:
+        encoder = app.encoders.for_model(model_id)
+        model = next(each for each in app.catalog.models() if each.id == model_id)
+        with closing(remote_pictures(app.settings, download_cache(app.settings), share)) as remote:
+            find = Originals(folders, app.limits, encoder.input_side, remote).find
+            parts = list(embed_range(app.engine, model, encoder, find, ids, readers=job.cpus))
+        failed = sum(part.failed for part in parts)
+        reasons = [reason for part in parts for reason in part.reasons]
+        embedded = sum(part.embedded for part in parts)
+        return EmbeddedPart(embedded, count - failed, failed, tuple(reasons[:MAX_REASONS]))
+
+
+def encode_pages(
+    job: Job, model_id: int, exported: str, centroids: Vectors, code: Code, pages: range
+) -> PartBytes:
+    """The inverted lists, in a code, of the vectors in a range of table pages of an exported
+    snapshot; `centroids` has shape (lists, dim)."""
+    with job.services() as app:
+        model = next(each for each in app.catalog.models() if each.id == model_id)
+        part = faiss_index.inverted_lists(np.array(centroids), code)
+        for ids, vectors in read_pages(app.engine, model, exported, pages):
+            faiss_index.add(part, ids, vectors)
+        return faiss_parts.serialized(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +83,17 @@ def write_rows(
     `history` is the run under which changes are kept, `folder` that of the pictures. Raises
     RunEnded.
     """
-    app = job.app()
-    catalog = CatalogService(app.engine, app.catalog.history, during=run)
-    local = LocalPictures(folder, max_bytes=app.limits.max_bytes) if folder else None
-    remote = remote_pictures(app.settings, download_cache(app.settings), share)
-    encoders = MaintainedEncoders(catalog, app.encoders)
-    preparer = Preparer(catalog, encoders, AnyPictures(local, remote), app.limits, threads=job.cpus)
-    counts, rejects = RowCounts(), list[SourceReject]()
-    with closing(ChunkWriter(catalog, encoders, preparer, threads=job.cpus)) as writer:
-        for part in writer.write(rows, _RunElsewhere(run, history)):
-            counts.add(part.counts)
-            rejects += part.rejects
-    return WrittenRows(counts, rejects)
+    with job.services() as app:
+        catalog = CatalogService(app.engine, app.catalog.history, during=run)
+        local = LocalPictures(folder, max_bytes=app.limits.max_bytes) if folder else None
+        remote = remote_pictures(app.settings, download_cache(app.settings), share)
+        encoders = MaintainedEncoders(catalog, app.encoders)
+        preparer = Preparer(
+            catalog, encoders, AnyPictures(local, remote), app.limits, threads=job.cpus
+        )
+        counts, rejects = RowCounts(), list[SourceReject]()
+        with closing(ChunkWriter(catalog, encoders, preparer, threads=job.cpus)) as writer:
+            for part in writer.write(rows, _RunElsewhere(run, history)):
+                counts.add(part.counts)
+                rejects += part.rejects
+        return WrittenRows(counts, rejects)

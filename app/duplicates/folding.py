@@ -33,6 +33,9 @@ from app.duplicates.rules import RuleTable
 from app.duplicates.word_links import WordLink
 from app.types import Verdict
 
+FEW = 8
+"""Products up to which pictures are compared one by one: numpy's calls take longer."""
+
 NO_DISTANCE = 3.0
 """Greater than every cosine distance: no pictures to compare."""
 
@@ -219,6 +222,8 @@ class Folding:
         pictured = [other for other in others if other in self._vectors]
         if sku not in self._vectors or not pictured:
             return {}
+        if len(pictured) <= FEW:
+            return {other: self._evidence.pictures.distance(sku, other) for other in pictured}
         found = nearest_distances(
             [self._vectors[sku]], [self._vectors[other] for other in pictured]
         )

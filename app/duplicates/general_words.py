@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from app.duplicates.normalization import COLOURS, MAX_KEY, SIZE_WORDS, SIZES, UNITS, normalised
 
@@ -37,6 +38,7 @@ AMOUNT_OR_SHORT = re.compile("[0-9.]+[a-z]{0,3}|.{1,2}|#year")
 year."""
 
 
+@lru_cache(maxsize=4096)
 def is_generic(key: str) -> bool:
     """Whether an identity key holds only brand, category, colour, general words and amounts.
 

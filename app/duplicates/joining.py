@@ -263,8 +263,9 @@ class _Joining:
         If the products that have pictures are several groups, the others could belong to any, and
         are joined among themselves only.
         """
-        links = self._evidence.links
-        telling = [link for link in links if not any(map(is_generic, link.keys))]
+        telling = [link for link in self._evidence.links if not any(map(is_generic, link.keys))]
+        if all(sku in self._vectors for link in telling for sku in (*link.first, *link.second)):
+            return
         parts = connected(telling, UnionFind())
         pictured = [
             {

@@ -82,6 +82,8 @@ def differ_by_typo(a: Identity, b: Identity, min_similarity: float) -> bool:
     brandless_a, brandless_b = _brandless(a, min_similarity), _brandless(b, min_similarity)
     if sorted(b.words) in brandless_a or sorted(a.words) in brandless_b:
         return True
+    if len(a.words) != len(b.words):
+        return False  # one of them has more words that the other lacks
     mine, theirs = Counter(a.words), Counter(b.words)
     only_a, only_b = list((mine - theirs).elements()), list((theirs - mine).elements())
     if len(only_a) != 1 or len(only_b) != 1:
@@ -157,14 +159,19 @@ def _other_words(identity: Identity, min_similarity: float) -> Iterator[Words]:
 
 def _brandless(identity: Identity, min_similarity: float) -> list[list[str]]:
     """The words, sorted, without a misspelled brand; empty if the brand is spelled right."""
+    near = LIKELY_TYPO_WEIGHT
+    if not any(
+        _near(word, name, min_similarity, near)
+        for name in identity.brand
+        for word in identity.words
+    ):
+        return []
     words, brand = Counter(identity.words), Counter(identity.brand)
     missing = list((brand - words).elements())
     if len(missing) != 1:
         return []
     others = words - brand
-    misspelled_brands = [
-        word for word in others if _near(word, missing[0], min_similarity, LIKELY_TYPO_WEIGHT)
-    ]
+    misspelled_brands = [word for word in others if _near(word, missing[0], min_similarity, near)]
     return [sorted((others - Counter([word])).elements()) for word in misspelled_brands]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from app.errors import BuildRefused, BuildRunning, LookalikeError, ModelNotMaint
 from app.index import faiss_index, kmeans, recall
 from app.index.embedding_reader import (
     Embeddings,
+    StoredEmbeddings,
     check_primary,
     collected,
     open_embeddings,
@@ -34,6 +35,16 @@ RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
 
 
+Fill = Callable[[AnnIndex, StoredEmbeddings], None]
+"""Adds all embeddings of a snapshot to an empty index."""
+
+
+def fill_here(index: AnnIndex, source: Embeddings) -> None:
+    """Add all embeddings in this process."""
+    for ids, vectors in source.blocks():
+        faiss_index.add(index, ids, vectors)
+
+
 class Indexer:
     """Builds indexes of a model's embeddings, one at a time across all hosts."""
 
@@ -43,12 +54,15 @@ class Indexer:
         self._settings = settings
 
     def rebuild(
-        self, name: str | None = None, notify: ProgressCallback = lambda message: None
+        self,
+        name: str | None = None,
+        notify: ProgressCallback = lambda message: None,
+        fill: Fill = fill_here,
     ) -> Build:
         """Build an index of all committed embeddings of the active model, or of the model `name`.
 
         Returns the build, in state "published" or "rejected". `notify` gets a message when a stage
-        begins.
+        begins. `fill` adds the vectors to inverted lists; a flat index is built here.
 
         Raises BuildRunning while another process builds, BuildRefused when the embeddings cannot
         be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel, and
@@ -65,7 +79,7 @@ class Indexer:
             build_id = index_builds.begin(connection, model.id)
             connection.commit()
             try:
-                build = self._build(connection, model, build_id, notify)
+                build = self._build(connection, model, build_id, notify, fill)
             except BaseException as exc:
                 self._reject(build_id, exc)
                 raise
@@ -80,7 +94,12 @@ class Indexer:
             return index_builds.latest(connection, limit)
 
     def _build(
-        self, connection: Connection, model: Model, build_id: int, notify: ProgressCallback
+        self,
+        connection: Connection,
+        model: Model,
+        build_id: int,
+        notify: ProgressCallback,
+        fill: Fill,
     ) -> Build:
         began = time.monotonic()
         user_queries = query_samples.read(connection, model)
@@ -89,7 +108,9 @@ class Indexer:
         notify("Reading all embeddings")
         with open_embeddings(self._engine, model) as embeddings:
             notify(f"Building an index of {embeddings.rows:,} pictures and measuring its recall")
-            measured = _build_and_measure(embeddings, user_queries, goal)
+            measured = _build_and_measure(
+                embeddings, user_queries, goal, lambda index: fill(index, embeddings)
+            )
         figures: dict[str, Any] = {
             "snapshot": embeddings.snapshot,
             "kind": measured.index.kind,
@@ -220,9 +241,15 @@ class _MeasuredIndex:
         return f"{', '.join(low)}, below {goal}" if low else None
 
 
-def _build_and_measure(source: Embeddings, real: Vectors, goal: float) -> _MeasuredIndex:
+def _build_and_measure(
+    source: Embeddings,
+    real: Vectors,
+    goal: float,
+    fill: Callable[[AnnIndex], None] | None = None,
+) -> _MeasuredIndex:
+    """`fill` adds all rows of the source to inverted lists; None: in this process."""
     if source.rows > faiss_index.FLAT_ROWS:
-        return _smallest_index(source, real, goal)
+        return _smallest_index(source, real, goal, fill or partial(fill_here, source=source))
     source = collected(source)
     index = faiss_index.build(source.ids, source.vectors)
     if not source.rows:
@@ -243,7 +270,9 @@ def _measured(index: AnnIndex, benchmark: RecallBenchmark) -> _MeasuredIndex:
     )
 
 
-def _smallest_index(source: Embeddings, real: Vectors, goal: float) -> _MeasuredIndex:
+def _smallest_index(
+    source: Embeddings, real: Vectors, goal: float, fill: Callable[[AnnIndex], None]
+) -> _MeasuredIndex:
     """The index in the smallest code that reaches the recall goal, with few nominees and under
     filters too, tuned; that in the largest code if none does."""
     lists = faiss_index.list_count(source.rows)
@@ -254,8 +283,7 @@ def _smallest_index(source: Embeddings, real: Vectors, goal: float) -> _Measured
     codes = faiss_index.codes(source.rows)
     for code in codes:
         index = faiss_index.inverted_lists(centroids, code)
-        for ids, vectors in source.blocks():
-            faiss_index.add(index, ids, vectors)
+        fill(index)
         max_pool = None if code == codes[-1] else faiss_index.MAX_POOL
         tuned = recall.tune(index, benchmark, goal, max_pool)
         if tuned is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
@@ -80,27 +80,32 @@ class StoredEmbeddings:
     def __init__(self, connection: Connection, model: Model) -> None:
         """`connection` is in the transaction whose snapshot is read."""
         self._connection = connection
-        self._model = model
+        self.model = model
         self.snapshot = database_info.current_snapshot(connection)
         self.rows = embeddings.count_all(connection, model)
         self.dim = model.dim
 
+    def export(self) -> tuple[str, range]:
+        """The snapshot for `read_pages` elsewhere, valid as long as this one is open, and the pages
+        of the table in it, in steps of a block."""
+        pages = range(0, embeddings.page_count(self._connection, self.model), PAGES_PER_BLOCK)
+        return database_info.export_snapshot(self._connection), pages
+
     def blocks(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
         all_ids, filled, bad = np.empty(self.rows, np.int64), 0, list[int]()
-        pages = range(0, embeddings.page_count(self._connection, self._model), PAGES_PER_BLOCK)
+        pages = range(0, embeddings.page_count(self._connection, self.model), PAGES_PER_BLOCK)
         # Closed also after an error, or the connection would go on sending.
-        with closing(embeddings.stream(self._connection, self._model, pages)) as stream:
-            for packed_ids, packed_vectors in stream:
-                ids, vectors = packed_ids.astype(np.int64), packed_vectors.astype(np.float16)
-                bad += ids[_normalize(vectors)].tolist()
+        with closing(embeddings.stream(self._connection, self.model, pages)) as stream:
+            for ids, vectors, invalid in _unpacked(stream):
+                bad += ids[invalid].tolist()
                 if filled + len(ids) > self.rows:
-                    raise _count_mismatch(self._model, self.rows)
+                    raise _count_mismatch(self.model, self.rows)
                 all_ids[filled : filled + len(ids)] = ids
                 filled += len(ids)
                 if not bad:
                     yield ids, vectors
         if filled != self.rows:
-            raise _count_mismatch(self._model, self.rows)
+            raise _count_mismatch(self.model, self.rows)
         if bad:
             raise BuildRefused(
                 f"{len(bad)} embeddings are not finite vectors of length 1, the first of them of "
@@ -114,9 +119,32 @@ class StoredEmbeddings:
         found = np.empty((len(wanted), self.dim), np.float32)
         for begin in range(0, len(wanted), BLOCK_ROWS):
             part = wanted[begin : begin + BLOCK_ROWS].tolist()
-            vectors = embeddings.vectors(self._connection, self._model, part)
+            vectors = embeddings.vectors(self._connection, self.model, part)
             found[begin : begin + BLOCK_ROWS] = [vectors[id_] for id_ in part]
         return found[inverse]
+
+
+def read_pages(
+    engine: Engine, model: Model, exported: str, pages: range
+) -> Iterator[tuple[Ids, EmbeddingRows]]:
+    """The embeddings in a range of table pages, in the blocks of `StoredEmbeddings.blocks`.
+
+    `exported` and `pages` are from `StoredEmbeddings.export`, whose reader validates all rows.
+    """
+    with snapshot(engine, exported) as connection:
+        embeddings.prepare_stream(connection)
+        with closing(embeddings.stream(connection, model, pages)) as stream:
+            for ids, vectors, _ in _unpacked(stream):
+                yield ids, vectors
+
+
+def _unpacked(
+    stream: Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]],
+) -> Iterator[tuple[Ids, EmbeddingRows, NDArray[np.bool_]]]:
+    """Ids, vectors of length 1, and a mask of invalid ones, of each block."""
+    for packed_ids, packed_vectors in stream:
+        ids, vectors = packed_ids.astype(np.int64), packed_vectors.astype(np.float16)
+        yield ids, vectors, _normalize(vectors)
 
 
 @contextmanager

@@ -372,6 +372,11 @@ def _flat(ids: Ids, vectors: EmbeddingRows) -> AnnIndex:
     return AnnIndex(index, "flat")
 
 
+def code_of(index: AnnIndex) -> Code:
+    """The code of the vectors of inverted lists."""
+    return Code(index.kind, int(index.parameters.get("bits", FLOAT16.bits)))
+
+
 def inverted_lists(centroids: Vectors, code: Code) -> AnnIndex:
     """An empty index with a list for each centroid, shape (lists, dim); `add` fills it."""
     lists, dim = centroids.shape

@@ -88,11 +88,11 @@ def _areas(
 def suppress(regions: Sequence[Region], scores: Sequence[float], count: int) -> list[int]:
     """Non-maximum suppression: the indices of the `count` best regions, best first, none of which
     has more than MAX_COMMON in common with a better one. Equal scores are taken in order."""
+    boxes = np.asarray(regions, np.float64).reshape(-1, 4)
+    left = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     chosen: list[int] = []
-    for index in sorted(range(len(regions)), key=lambda index: -scores[index]):
-        if len(chosen) == count:
-            break
-        others = [regions[each] for each in chosen]
-        if not others or common_share(regions[index], others).max() <= MAX_COMMON:
-            chosen.append(index)
+    while len(left) and len(chosen) < count:
+        best, left = int(left[0]), left[1:]
+        chosen.append(best)
+        left = left[common_share(regions[best], boxes[left]) <= MAX_COMMON]
     return chosen

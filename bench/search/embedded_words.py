@@ -8,6 +8,7 @@ order (chance):
 
 - kinds never seen: the fit had no photo of the kind and no recoloured one; asked by its name
 - products never seen: the fit had the other four fifths of the products, of all kinds
+- photos never seen: the fit had the other half of the photos, which may show the same products
 - looks: the fit had none of the products that are asked for, whose colours and patterns people see
   are in `bench/data/visible_colours.csv`; the first colour of a product only, or any of those
 - a colour and a kind: both by that fit, in one text, of pairs that at least three products are
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -114,6 +116,18 @@ def measure_kinds(report: BenchmarkReport, fits: Fits) -> None:
             shares.setdefault(kind, []).append(precision(similarities, right))
     means = {kind: float(np.mean(each)) for kind, each in shares.items()}
     add(report, "clothing: products never seen", means, of.clothing_kinds)
+    half = np.random.default_rng(0).permutation(len(of.grocery)) % 2
+    shares = {}
+    for number in (0, 1):
+        seen = half != number
+        part = replace(of, grocery=of.grocery[seen], grocery_kinds=of.grocery_kinds[seen])
+        for kind in map(str, np.unique(of.grocery_kinds)):
+            right = of.grocery_kinds[~seen] == kind
+            if right.any():
+                similarities = of.grocery[~seen] @ fits.direction(kind, part)
+                shares.setdefault(kind, []).append(precision(similarities, right))
+    means = {kind: float(np.mean(each)) for kind, each in shares.items()}
+    add(report, "grocery: photos never seen, of kinds seen", means, of.grocery_kinds)
 
 
 def measure_looks(report: BenchmarkReport, fits: Fits) -> None:

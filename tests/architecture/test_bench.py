@@ -21,6 +21,8 @@ from bench.harness.side_by_side import (
 from bench.index.growth import extrapolate
 from support.paths import REPO
 
+pytestmark = pytest.mark.xdist_group("clip")  # one process imports the libraries of models
+
 BENCH = REPO / "bench"
 
 
@@ -49,7 +51,10 @@ def test_every_benchmark_of_make_bench_exists() -> None:
     assert named <= set(modules())
 
 
-def test_alternatives_are_measured_alternately_and_compared_round_by_round() -> None:
+def test_alternatives_are_measured_alternately_and_compared_round_by_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gc.collect", lambda: 0)  # eight times, over all that tests have imported
     called: list[str] = []
     alternatives = {
         name: lambda name=name: called.append(name) or float(len(called)) for name in "ab"

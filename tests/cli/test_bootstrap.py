@@ -23,6 +23,7 @@ from app.errors import ModelMismatch, NoModel
 from app.types import Query
 from ingest.load import load
 from support.colours import ColourEncoder, choose_colours, photo
+from support.forks import Fork, fork
 from support.paths import REPO
 
 TESTS = REPO / "tests"
@@ -56,23 +57,19 @@ def refuse_to_load(model: str, **_: Any) -> EncoderChoice:
     raise AssertionError(f"the encoder {model} was loaded")
 
 
-def initialise(url: str, home: Path, model: str) -> subprocess.Popen[str]:
-    """Start another process that runs `init` on this database."""
-    code = (
-        "from support.colours import choose_colours\n"
-        "from app.bootstrap import App\n"
-        "with App(choose=choose_colours) as app: app.initialise()"
-    )
-    names = {"DATABASE_URL": url, "HOME": str(home), "MODEL": model}
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=os.environ
-        | {f"LOOKALIKE_{name}": value for name, value in names.items()}
-        | {"PYTHONPATH": str(TESTS)},
-        cwd=TESTS.parent,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def initialise(url: str, home: Path, model: str) -> Fork:
+    """Start another process that runs `init` on this database; it tells its error."""
+
+    def run(tell: Callable[[str], None]) -> None:
+        settings = Settings(database_url=url, home=home, model=model)
+        with App(settings, choose=choose_colours) as app:
+            try:
+                app.initialise()
+            except Exception as exc:
+                tell(f"{type(exc).__name__}: {exc}")
+                raise
+
+    return fork(run)
 
 
 def models(url: str) -> list[tuple[str, bool]]:
@@ -177,8 +174,8 @@ def test_the_encoder_is_loaded_once(app_of: Callable[..., App], database_url: st
 
 def test_processes_that_initialise_at_once_record_one_model(empty_url: str, tmp_path: Path) -> None:
     started = [initialise(empty_url, tmp_path, "auto") for _ in range(2)]
-    said = [process.communicate(timeout=300)[1] for process in started]
-    assert ([process.returncode for process in started], models(empty_url)) == (
+    said = [process.output.read() for process in started]
+    assert ([process.wait() for process in started], models(empty_url)) == (
         [0, 0],
         [("colours", True)],
     ), said
@@ -188,8 +185,8 @@ def test_of_two_models_initialised_at_once_one_is_recorded_and_one_refused(
     empty_url: str, tmp_path: Path
 ) -> None:
     started = [initialise(empty_url, tmp_path, model) for model in ("colours", "others")]
-    said = "".join(process.communicate(timeout=300)[1] for process in started)
-    assert sorted(process.returncode for process in started) == [0, 1], said
+    said = "".join(process.output.read() for process in started)
+    assert sorted(process.wait() for process in started) == [0, 1], said
     assert "ModelMismatch: This database was filled with the model" in said
     assert [active for _, active in models(empty_url)].count(True) == 1
 

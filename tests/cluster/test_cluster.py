@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,21 @@ from app.catalog.batch_write import Batch, RunEnded
 from app.catalog.entries import ProductEntry
 from app.catalog.ingest_run import ingest_run
 from app.catalog.service import CatalogService
-from app.cluster import backfill, job, row_writer
+from app.cluster import backfill, fill, job, row_writer, tasks
 from app.cluster.session import Cluster, connect
 from app.config import Settings
 from app.errors import BadSource
+from app.index import embedding_reader, faiss_index
 from app.models.backfill import BackfillReport
-from app.types import Product
-from ingest.load import LoadOptions, load
-from ingest.pipeline import IngestReport
+from app.types import Product, Query
+from ingest.load import load
+from support import random_catalogue
+from support.cluster_runs import on_cluster, vectors_by_list
 from support.concurrency import wait_until
-from support.held_encoder import choose_held
+from support.held_encoder import choose_held, held_encode_pages
 from support.paths import REPO
 from support.ray_cluster import NODE, small_cluster
+from support.recall_queries import few_queries
 from support.sources import contents, ingest, versions, write_source
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.ray]
@@ -91,14 +95,14 @@ def run_backfill(
     return lambda: backfill.embed(app, cluster, described, model, [source.parent])
 
 
-def on_cluster(
-    app: App, cluster: Cluster, described: job.Job, source: Path, **options: Any
-) -> IngestReport:
-    writer = row_writer.ClusterWriter(cluster, described, source.parent)
-    return load(
-        app.engine, app.catalog, app.encoders, app.limits, source, LoadOptions(**options),
-        writer=writer,
-    )  # fmt: skip
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold encoders; they go on at the end of the block at the latest."""
+    (folder / "hold").touch()
+    try:
+        yield
+    finally:
+        (folder / "hold").unlink(missing_ok=True)
 
 
 def kill_a_node_at_work(nodes: Any, folder: Path) -> None:
@@ -115,8 +119,7 @@ def test_a_backfill_survives_the_loss_of_a_node(
     app: App, nodes: Any, folder: Path, run_backfill: Callable[[], BackfillReport],
     sql: psycopg.Connection,
 ) -> None:  # fmt: skip
-    (folder / "hold").touch()
-    with ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads, held(folder):
         running = threads.submit(run_backfill)
         kill_a_node_at_work(nodes, folder)
         report = running.result()
@@ -175,6 +178,34 @@ def test_an_ingest_writes_and_refuses_what_an_ordinary_one_does(
     assert app.catalog.undo(report.run).as_dict()["deleted"] == ROWS - 1
 
 
+def test_a_build_of_a_cluster_has_the_rows_of_one_snapshot_as_that_of_one_machine(
+    app: App, cluster: Cluster, described: job.Job, nodes: Any, folder: Path,
+    sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    random_catalogue.fill(app, 1000)
+    few_queries(monkeypatch)
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 100)
+    monkeypatch.setattr(embedding_reader, "PAGES_PER_BLOCK", 2)
+    monkeypatch.setattr(fill, "BLOCKS", 2)
+    monkeypatch.setattr(tasks, "encode_pages", held_encode_pages)
+    one = app.indexer.rebuild()
+    told: list[str] = []
+    with ThreadPoolExecutor(1) as threads, held(folder):
+        filled = fill.ClusterFill(cluster, described, told.append)
+        running = threads.submit(app.indexer.rebuild, fill=filled)
+        wait_until(lambda: list(folder.glob("waiting-*")))
+        sql.execute("DELETE FROM embedding WHERE picture_id % 3 = 0")
+        kill_a_node_at_work(nodes, folder)
+        many = running.result()
+    assert many.state == "published" and many.rows == one.rows == 1000 and len(told) > 3
+    assert vectors_by_list(app, many) == vectors_by_list(app, one)
+    assert (many.kind, many.parameters) == (one.kind, one.parameters)
+    result = app.search.search(Query(sku="1", k=20))
+    assert (result.plan.path, result.plan.build) == ("faiss", many.id)
+    assert len(result.matches) == 20
+    assert all(int(match.product.sku) % 3 for match in result.matches)
+
+
 def test_rows_of_a_run_that_has_ended_are_not_written(app: App, sql: psycopg.Connection) -> None:
     model = app.catalog.model()
     with ingest_run(app.engine, "rows", model) as run:
@@ -196,6 +227,7 @@ def test_the_error_of_a_task_ends_the_ingest_as_an_ordinary_one(
 
 PROGRAM = """
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from app.bootstrap import App

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +15,7 @@ from click.testing import CliRunner
 from app.bootstrap import App
 from app.cli import cli
 from app.cluster import job
-from app.cluster.session import RayUnavailable, connect
+from app.cluster.session import QUEUED_PER_SLOT, Cluster, RayUnavailable, connect
 from app.config import Settings
 from app.errors import BadInput, LookalikeError
 from support.sources import write_source
@@ -48,6 +52,68 @@ def test_an_address_without_a_cluster_is_said_at_once(address: str, reason: str)
         pass
 
 
+class CountedRay:
+    """As much of Ray as schedules tasks, which run when they are waited for."""
+
+    def __init__(self, *resources: dict[str, float], alive: int | None = None) -> None:
+        self._nodes = [
+            {"Alive": alive is None or number < alive, "Resources": each}
+            for number, each in enumerate(resources)
+        ]
+        self.options: dict[str, Any] = {}
+        self.in_flight = 0
+        self.most = 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self._nodes
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"GPU": sum(node["Resources"].get("GPU", 0) for node in self._nodes)}
+
+    def remote(self, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+        self.options = options
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+            self.in_flight += 1
+            self.most = max(self.most, self.in_flight)
+            return partial(function, *arguments)
+
+        return lambda function: SimpleNamespace(remote=partial(submit, function))
+
+    def wait(self, running: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        self.in_flight -= 1
+        return running[-1:], running[:-1]
+
+    def get(self, task: Callable[[], Any]) -> Any:
+        return task()
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus", "slots", "gpus"),
+    [
+        ([{"CPU": 8.0}, {"CPU": 3.0}], 2, 5, 0),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 16.0}], 2, 2, 1),
+        ([{"CPU": 2.0, "GPU": 4.0}], 2, 1, 1),
+    ],
+)
+def test_tasks_in_flight_are_bounded_by_processors_or_graphics_cards(
+    resources: list[dict[str, float]], cpus: int, slots: int, gpus: int
+) -> None:
+    ray = CountedRay(*resources)
+    cluster = Cluster(ray, cpus, pytest.fail)
+    assert cluster.slots == slots
+    assert sorted(cluster.run(abs, ((-n,) for n in range(100)))) == list(range(100))
+    assert ray.options == {"num_cpus": cpus, "num_gpus": gpus, "max_retries": -1}
+    assert ray.most == QUEUED_PER_SLOT * slots
+
+
+def test_it_is_said_that_tasks_wait_for_a_node() -> None:
+    told: list[str] = []
+    cluster = Cluster(CountedRay({"CPU": 1.0}, alive=0), 2, told.append)
+    assert list(cluster.run(abs, [(-1,), (-2,)])) == [1, 2]
+    assert told == ["Waiting: no node of the cluster has 2 processors at present."]
+
+
 def test_a_dry_run_is_refused_on_a_cluster(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["ingest", str(tmp_path), "--on", "local", "--dry-run"])
     assert result.exit_code == 2 and "leave out --on" in result.output
@@ -70,7 +136,7 @@ def test_a_worker_takes_what_belongs_to_a_machine_from_its_own_environment(
     monkeypatch.setattr(job, "_apps", {})
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "worker"))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    with described.app() as worker:
+    with described.services() as worker, worker:
         assert worker.settings.home == tmp_path / "worker"
         assert worker.settings.database_url == app.settings.database_url
 
@@ -78,4 +144,4 @@ def test_a_worker_takes_what_belongs_to_a_machine_from_its_own_environment(
 def test_another_version_is_refused(app: App) -> None:
     described = job.Job(job.describe(app, "local").settings, version="0.0.0")
     with pytest.raises(job.VersionsDiffer, match="install the same version"):
-        described.app()
+        described.services().__enter__()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.encoders import word_space
+from app.encoders.word_fit.__main__ import PARAMETERS
 from app.encoders.word_space import FILES, MIN_CONFIDENCE, GramIndex, WordSpace
 from app.search.confidence import SHIPPED
 from app.types import Model
@@ -94,6 +95,23 @@ def test_the_shipped_file_is_made_for_the_pictures_of_version_2() -> None:
 )
 def test_the_shipped_file_knows_common_goods(text: str) -> None:
     assert word_space.word_space("2").read(text).confidence == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    # Senses that WordNet or a colour puts first, and the class or the fruit that is called so;
+    # kinds with photos of their own.
+    [("tub", "bathtub"), ("oranges", "orange"), ("peaches", "peach"), ("kiwi", "avocado")],
+)
+def test_the_shipped_file_means_by_a_name_what_the_network_was_taught_under_it(
+    name: str, other: str
+) -> None:
+    both = word_space.word_space("2").encode([name, other])
+    assert both[0] @ both[1] < 0.9
+
+
+def test_the_shipped_file_was_made_with_the_parameters_of_the_script() -> None:
+    assert word_space.word_space("2").provenance["parameters"] == PARAMETERS
 
 
 @pytest.mark.parametrize("text", ["zlorp", "DEMO-0007", "qwrtz 12"])

@@ -6,8 +6,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,24 +27,8 @@ from ingest import prefetch, prepare
 from ingest.local_files import LocalPictures
 from ingest.pipeline import IngestReport
 from support.colours import choose_colours, photo
-from support.paths import REPO
+from support.forks import fork
 from support.sources import WatchedEncoder, contents, ingest, write_csv, write_photos, write_source
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from support.colours import choose_colours
-from support.sources import ingest
-from app.bootstrap import App
-from app.config import Settings
-from ingest import prefetch
-
-prefetch.CHUNK_ROWS = 4
-url, home, source = sys.argv[1:]
-with App(Settings(home=Path(home), database_url=url), choose=choose_colours) as app:
-    progress = lambda report, rows: print(report.read, flush=True)
-    ingest(app, Path(source), prune=True, progress=progress)
-"""
 
 # A server crash loses no committed data unless commits are asynchronous.
 UNSYNCED = {"fsync": "off"}
@@ -175,33 +157,28 @@ def test_an_interrupted_run_leaves_no_thread_and_no_transaction(
     assert open_ones == (0,)
 
 
-def start(settings: Settings, source: Path) -> subprocess.Popen[str]:
-    arguments = [str(settings.database_url), str(settings.home), str(source)]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=REPO,
-        env={"PYTHONPATH": f"{REPO}/tests:{REPO}", "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def load_in_chunks(settings: Settings, source: Path, tell: Callable[[str], None]) -> None:
+    """Ingest in chunks of four rows; runs in a child process."""
+    prefetch.CHUNK_ROWS = 4
+    with App(settings, choose=choose_colours) as app:
+        progress = lambda report, rows: tell(str(report.read))  # noqa: E731
+        ingest(app, source, prune=True, progress=progress)
 
 
 def test_the_run_of_a_killed_process_is_completed_by_the_next(
     sql: psycopg.Connection, settings: Settings, source: Path, uninterrupted: Contents
 ) -> None:
     moments, killed = random.Random(20), 0
-    for attempt in range(0, 5, 2):  # each somewhat later; a late attempt may find the run ended
-        process = start(settings, source)
-        assert process.stdout is not None
-        process.stdout.readline()  # the first chunk is written
+    for attempt in range(5):  # each somewhat later; a late attempt may find the run ended
+        process = fork(lambda tell: load_in_chunks(settings, source, tell))
+        process.output.readline()  # the first chunk is written
         time.sleep(moments.uniform(0, 0.02 * attempt))
         process.kill()
-        process.communicate()
         killed += process.returncode == -signal.SIGKILL
     assert killed >= 2
-    process = start(settings, source)
-    process.communicate()
-    assert process.returncode == 0 and contents(sql) == uninterrupted
+    process = fork(lambda tell: load_in_chunks(settings, source, tell))
+    process.output.read()
+    assert process.wait() == 0 and contents(sql) == uninterrupted
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
+from app.index import faiss_io
 from app.index.file_store import IndexFiles
 from app.operations.migrate import migrate
 from app.search.filters import parse
@@ -27,7 +26,7 @@ from app.types import Query
 from ingest import prefetch
 from support import servers
 from support.colours import choose_colours, photo
-from support.paths import REPO
+from support.forks import Fork, fork
 from support.search_checks import SearchThreads, best_sku, exact_plan
 from support.shop import add, numbered
 from support.sources import WatchedEncoder, ingest, write_source
@@ -42,18 +41,26 @@ RECOVERY_S = 60
 def home() -> Iterator[Path]:
     """The home of a server that the tests of this file may crash."""
     with servers.own_server() as home:
+        url = embedded_server.url(home)
+        with App(Settings(home=home, database_url=url), choose=choose_colours) as app:
+            app.initialise()
+        with administration(home) as connection:
+            connection.execute(f"ALTER DATABASE {embedded_server.DATABASE} RENAME TO catalogue")
         yield home
+
+
+def administration(home: Path) -> psycopg.Connection:
+    return psycopg.connect(embedded_server.url(home, "postgres"), autocommit=True)
 
 
 @pytest.fixture
 def database_url(home: Path) -> str:
     """An empty catalogue on that server."""
+    name = embedded_server.DATABASE
     url = servers.start(home)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    with App(Settings(home=home, database_url=url), choose=choose_colours) as app:
-        app.initialise()
+    with administration(home) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE catalogue")
     return url
 
 
@@ -99,60 +106,6 @@ def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
 
 # Killed builders
 
-BUILDER = """
-import signal, sys
-from pathlib import Path
-from support.colours import choose_colours, photo
-from app.bootstrap import App
-from app.config import Settings
-from app.db.queries import embeddings, index_builds
-from app.index import faiss_io
-from app.index.file_store import IndexFiles
-
-url, home, step = sys.argv[1:]
-
-def pause():
-    print("paused", flush=True)
-    signal.pause()
-
-def stop(owner, name, *, after=False):
-    real = getattr(owner, name)
-    def paused(*arguments, **named):
-        result = real(*arguments, **named) if after else None
-        pause()
-        return result
-    setattr(owner, name, paused)
-
-def write_half(index, file):
-    sha256, size = write(index, file)
-    file.truncate(size // 2)
-    pause()
-
-write = faiss_io.write
-if step == "before the content is read":
-    stop(embeddings, "stream")
-elif step == "before the file":
-    stop(IndexFiles, "write")
-elif step == "half the file":
-    faiss_io.write = write_half
-elif step == "before the file has its name":
-    stop(Path, "replace")
-elif step == "after the file has its name":
-    stop(Path, "replace", after=True)
-elif step == "before the chunks":
-    stop(index_builds, "save_file")
-elif step == "before the row":
-    stop(index_builds, "finish")
-elif step == "before the row is committed":
-    stop(index_builds, "finish", after=True)
-elif step == "after the row":
-    stop(index_builds, "retire_older")
-elif step == "before old files are deleted":
-    stop(IndexFiles, "remove")
-App(Settings(home=Path(home), database_url=url), choose=choose_colours).indexer.rebuild()
-print("never stopped", flush=True)
-"""
-
 BEFORE_THE_ROW = [
     "before the content is read",
     "before the file",
@@ -166,44 +119,69 @@ BEFORE_THE_ROW = [
 AFTER_THE_ROW = ["after the row", "before old files are deleted"]
 
 
-def start_builder(settings: Settings, step: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILDER, str(settings.database_url), str(settings.home), step],
-        cwd=REPO,
-        env={"PYTHONPATH": f"{REPO}/tests:{REPO}", "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+Tell = Callable[[str], None]
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait(300)
-    if process.stdout is not None:
-        process.stdout.close()
+def build_and_pause(settings: Settings, step: str, tell: Tell) -> None:
+    """Build, and pause for ever at a step; runs in a child process."""
+
+    def pause() -> None:
+        tell("paused")
+        signal.pause()
+
+    def stop(owner: Any, name: str, *, after: bool = False) -> None:
+        real = getattr(owner, name)
+
+        def paused(*arguments: Any, **named: Any) -> Any:
+            result = real(*arguments, **named) if after else None
+            pause()
+            return result
+
+        setattr(owner, name, paused)
+
+    write = faiss_io.write
+
+    def write_half(index: Any, file: Any) -> Any:
+        _, size = write(index, file)
+        file.truncate(size // 2)
+        pause()
+
+    steps: dict[str, Callable[[], None]] = {
+        "before the content is read": lambda: stop(embeddings, "stream"),
+        "before the file": lambda: stop(IndexFiles, "write"),
+        "half the file": lambda: setattr(faiss_io, "write", write_half),
+        "before the file has its name": lambda: stop(Path, "replace"),
+        "after the file has its name": lambda: stop(Path, "replace", after=True),
+        "before the chunks": lambda: stop(index_builds, "save_file"),
+        "before the row": lambda: stop(index_builds, "finish"),
+        "before the row is committed": lambda: stop(index_builds, "finish", after=True),
+        "after the row": lambda: stop(index_builds, "retire_older"),
+        "before old files are deleted": lambda: stop(IndexFiles, "remove"),
+    }
+    steps[step]()
+    App(settings, choose=choose_colours).indexer.rebuild()
+    tell("never stopped")
 
 
 @pytest.fixture
-def builder() -> Iterator[Callable[[Settings, str], subprocess.Popen[str]]]:
+def builder() -> Iterator[Callable[[Settings, str], Fork]]:
     """Starts a builder and returns when it pauses at a step; ends it with the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Fork] = []
 
-    def begin(settings: Settings, step: str) -> subprocess.Popen[str]:
-        process = start_builder(settings, step)
-        started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "paused\n"
-        return process
+    def begin(settings: Settings, step: str) -> Fork:
+        started.append(fork(lambda tell: build_and_pause(settings, step, tell)))
+        assert started[-1].output.readline() == "paused\n"
+        return started[-1]
 
     yield begin
     for process in started:
-        kill(process)
+        process.kill()
 
 
 @pytest.mark.parametrize("step", BEFORE_THE_ROW + AFTER_THE_ROW)
 def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
     app: App, settings: Settings, sql: psycopg.Connection, step: str,
-    builder: Callable[[Settings, str], subprocess.Popen[str]],
+    builder: Callable[[Settings, str], Fork],
 ) -> None:  # fmt: skip
     before = []
     for first in (0, 30):  # as many builds as are kept, so that one will be retired
@@ -213,7 +191,7 @@ def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
     app.catalog.delete(["P0003"])
     process = builder(settings, step)
     standing = exact_plan(app)
-    kill(process)
+    process.kill()
     assert process.returncode == -signal.SIGKILL
     assert_whole(sql, settings.index_folder)
     new = [build for build, _ in published(sql) if build not in before]

@@ -81,6 +81,19 @@ def test_every_direct_dependency_has_a_lower_bound() -> None:
     assert [str(each) for each in direct() if each not in bounded] == []
 
 
+def test_what_an_installation_brings_has_an_upper_bound() -> None:
+    """Tools of developers need none: a break of theirs is seen here, and not by users."""
+    extras = PROJECT["optional-dependencies"]
+    developers = runpy.run_path(str(REPO / "release/licences.py"))["OF_DEVELOPERS"]
+    texts = [text for name, each in extras.items() if name not in developers for text in each]
+    unbounded = [
+        text
+        for text in [*PROJECT["dependencies"], *texts]
+        if not {s.operator for s in Requirement(text).specifier} & {"<", "<=", "==", "~="}
+    ]
+    assert unbounded == []
+
+
 def test_every_licence_is_allowed_and_listed() -> None:
     module = runpy.run_path(str(REPO / "release/licences.py"))
     found = module["required"]()
@@ -93,6 +106,14 @@ def test_every_licence_is_allowed_and_listed() -> None:
     names = {canonicalize_name(Requirement(text).name) for text in texts}
     assert {"nncf", "sentencepiece"} <= names & set(found)
     assert [name for name in sorted(names & set(found)) if f"| {name} |" not in listed] == []
+
+
+def test_libraries_for_gpus_are_not_counted_as_ours() -> None:
+    """torch of the package index brings them; a check of the licences goes on without them."""
+    of_gpus = runpy.run_path(str(REPO / "release/licences.py"))["OF_GPUS"]
+    names = ("nvidia-cublas", "cuda-toolkit", "cuda-bindings", "triton")
+    assert all(of_gpus.match(name) for name in names)
+    assert not any(of_gpus.match(name) for name in ("torch", "numpy", "tritonclient"))
 
 
 def test_a_strong_licence_would_be_refused() -> None:

@@ -1,4 +1,4 @@
-"""An encoder that workers of a cluster load; a test can hold it, to kill one at that moment."""
+"""What workers of a cluster run in tests, which can hold it, to kill one at that moment."""
 
 from __future__ import annotations
 
@@ -22,15 +22,27 @@ class HeldEncoder(ColourEncoder):
         self._folder = folder
 
     def encode_prepared(self, prepared: Sequence[PreparedPicture]) -> Vectors:
-        hold = self._folder / "hold"
-        if hold.exists():
-            import ray  # in a worker of a cluster
-
-            node = ray.get_runtime_context().get_node_id()
-            (self._folder / f"waiting-{node}-{os.getpid()}").touch()
-            while hold.exists():
-                time.sleep(0.01)
+        wait_while_held(self._folder)
         return super().encode_prepared(prepared)
+
+
+def wait_while_held(folder: Path) -> None:
+    hold = folder / "hold"
+    if hold.exists():
+        import ray  # in a worker of a cluster
+
+        node = ray.get_runtime_context().get_node_id()
+        (folder / f"waiting-{node}-{os.getpid()}").touch()
+        while hold.exists():
+            time.sleep(0.01)
+
+
+def held_encode_pages(job: Any, *arguments: Any) -> Any:
+    """`tasks.encode_pages`, held in the same way."""
+    from app.cluster import tasks
+
+    wait_while_held(job.choose.args[0])
+    return tasks.encode_pages(job, *arguments)
 
 
 def choose_held(folder: Path, model: str, **_: Any) -> EncoderChoice:

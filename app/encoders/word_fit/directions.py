@@ -25,8 +25,12 @@ from app.types import Vectors
 CLASS_SHARE = 0.15
 """Weight of the class probabilities' part of a class's direction; that of the features is 1."""
 
-KIND_RIDGE, LOOK_RIDGE = 1.0, 1.0
+KIND_RIDGE, COLOUR_RIDGE, PATTERN_RIDGE = 1.0, 0.5, 1.0
 """Added to covariances, as a share of their mean variance."""
+
+SHOWN_WEIGHT = 3.0
+"""Weight of the colours that photos show; that of recoloured photos is 1. It and COLOUR_RIDGE were
+chosen by cross-fitting on the colours that the script sees, not those that people see."""
 
 CLASSES_BESIDE_KINDS = 0.5
 """Length of the classes' part of a name that has learned kinds too, whose part has 1."""
@@ -73,22 +77,23 @@ def look_directions(features: Features) -> dict[str, Matrix]:
     looks, vectors = features.looks, features.recoloured
     coloured = np.isin(looks, list(COLOURS))
     wanted = np.stack([looks[coloured] == colour for colour in COLOURS], 1)
-    colours = _ridge([(vectors[coloured], wanted), (features.clothing, features.shown)])
+    shown = (features.clothing, features.shown, SHOWN_WEIGHT)
+    colours = _ridge([(vectors[coloured], wanted, 1.0), shown], COLOUR_RIDGE)
     patterned = np.stack([*(looks == pattern for pattern in PATTERNS), coloured], 1)
-    patterns = _ridge([(vectors, patterned)])
+    patterns = _ridge([(vectors, patterned, 1.0)], PATTERN_RIDGE)
     names = (*COLOURS, *PATTERNS, PLAIN)
     return dict(zip(names, _unit(np.concatenate([colours, patterns])), strict=True))
 
 
-def _ridge(sets: list[tuple[Vectors, NDArray[np.generic]]]) -> Matrix:
-    """(columns, dim): regression of targets on vectors, of several sets with equal weight."""
+def _ridge(sets: list[tuple[Vectors, NDArray[np.generic], float]], ridge: float) -> Matrix:
+    """(columns, dim): regression of targets on vectors, of several sets with a weight each."""
     covariance: Matrix = np.zeros(())
     together: Matrix = np.zeros(())
-    for vectors, targets in sets:
+    for vectors, targets, weight in sets:
         x, y = _centred(vectors.astype(np.float64)), _centred(targets.astype(np.float64))
-        covariance = covariance + x.T @ x / len(x)
-        together = together + x.T @ y / len(x)
-    return np.asarray(np.linalg.solve(_regularised(covariance, LOOK_RIDGE), together).T)
+        covariance = covariance + weight * (x.T @ x) / len(x)
+        together = together + weight * (x.T @ y) / len(x)
+    return np.asarray(np.linalg.solve(_regularised(covariance, ridge), together).T)
 
 
 def _regularised(covariance: NDArray[np.floating[Any]], ridge: float) -> Matrix:
@@ -104,9 +109,10 @@ def mixed(
     for source, weight in name.mixture.items():
         if source.startswith("class "):
             of_classes += weight * classes[int(source.removeprefix("class "))]
-        else:
-            known = looks if source.startswith("#") else kinds
-            learned += weight * known.get(source[1:], 0.0)
+        elif source.startswith("#"):
+            learned += weight * looks.get(source[1:], 0.0)
+        elif name.own not in kinds or source == f"@{name.own}":
+            learned += weight * kinds.get(source[1:], 0.0)
     share = CLASSES_BESIDE_KINDS if learned.any() else 1.0
     total = share * _unit(of_classes) + learned
     return _unit(total) if total.any() else None

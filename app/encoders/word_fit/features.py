@@ -18,7 +18,7 @@ from app.encoders.word_fit.recolour import COLOURS, PATTERNS, Cutout, cut_out, s
 from app.images.decoding import decode
 from app.types import Vectors
 
-RECOLOURED = 68
+RECOLOURED = 272
 """Photos that are recoloured, as many of each kind."""
 
 PATTERNED = 2

@@ -27,11 +27,11 @@ def fit(
     kinds |= directions.kind_directions(features.clothing, features.clothing_kinds)
     looks = directions.look_directions(features)
     names = all_names(wordnet, read_lexicon(networks), kinds, looks)
-    rows: dict[tuple[tuple[str, float], ...], int] = {}
+    rows: dict[tuple[str, tuple[tuple[str, float], ...]], int] = {}
     made: list[Matrix] = []
     phrases, places, trust = [], [], []
     for phrase, name in names.items():
-        key = tuple(sorted(name.mixture.items()))
+        key = name.own, tuple(sorted(name.mixture.items()))
         if key not in rows:
             direction = directions.mixed(name, classes, kinds, looks)
             if direction is None:

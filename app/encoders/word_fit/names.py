@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.encoders.word_space import tokens
@@ -29,10 +29,15 @@ Mixture = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a name is made of, and how far that can be trusted (0 to 1)."""
+    """What a name is made of, and how far that can be trusted (0 to 1).
+
+    `own` is the learned kind that has this name: where it was learned, no other learned kind is
+    part of the name.
+    """
 
     mixture: Mixture
     trust: float = 1.0
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class WordNet:
     senses: Mapping[str, Sequence[str]]
     below: dict[str, set[int]] = field(default_factory=dict)
     """The classes that a noun stands for, itself and those below it, by offset."""
+    called: dict[str, set[int]] = field(default_factory=dict)
+    """The classes that have a name as their first one."""
 
     def above(self, offset: str) -> Iterator[str]:
         """A noun and everything that it is."""
@@ -67,13 +74,17 @@ class WordNet:
             yield from self.above(each)
 
     def place(self, classes: Classes) -> None:
-        """Note the classes below every noun."""
+        """Note the classes below every noun, and what they are called."""
         for number, offset in enumerate(classes.offsets):
+            self.called.setdefault(classes.names[number][0], set()).add(number)
             for each in self.above(offset):
                 self.below.setdefault(each, set()).add(number)
 
     def name(self, lemma: str) -> Name | None:
-        """What a lemma means, by the best of its first senses that is a thing."""
+        """What a lemma means: the class that is called so, which the network was taught under this
+        name, else the best of its first senses that is a thing."""
+        if lemma in self.called:
+            return Name({f"class {number}": 1.0 for number in sorted(self.called[lemma])})
         found = [
             (depth + 0.5 * rank, depth, classes)
             for rank, offset in enumerate(self.senses[lemma][:SENSES])
@@ -174,7 +185,8 @@ def all_names(
     names = {f"{look}": Name({f"#{look}": 1.0}) for look in looks} | dict(lexicon)
     for kind in kinds:
         known = wordnet.name(kind) if kind in wordnet.senses else None
-        names.setdefault(kind, Name({**(known.mixture if known else {}), f"@{kind}": 1.0}))
+        name = names.get(kind) or Name({**(known.mixture if known else {}), f"@{kind}": 1.0})
+        names[kind] = replace(name, own=kind if f"@{kind}" in name.mixture else "")
     for lemma in sorted(wordnet.senses):
         key = " ".join(tokens(lemma))
         if key and key not in names and (found := wordnet.name(lemma)):
