@@ -10,10 +10,11 @@ BASE := $(VENV)/.installed-base
 INSTALLED := $(VENV)/.installed
 DEMO := $(CURDIR)/.demo
 
-# One worker a core; each brings a PostgreSQL of its own, so a large machine gets no more than 8.
+# A worker for each core; each brings a PostgreSQL of its own, so that a large machine gets no more
+# than 8. One more computes while others wait, for their servers, browsers and child processes.
 CORES := $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	[ "$$n" -le 8 ] && echo "$$n" || echo 8)
-JOBS ?= $(CORES)
+JOBS ?= $(shell expr $(CORES) + 1)
 
 # Sizes that are measured, and folders of photos with catalogue.csv and queries.csv.
 ROWS ?= 100000
@@ -22,7 +23,7 @@ PHOTOS ?=
 # The demo prunes what its catalogue does not have: it must not reach anybody's real database.
 ONLY_DEMO := env -u LOOKALIKE_DATABASE_URL -u LOOKALIKE_INDEX_DIR LOOKALIKE_HOME="$(DEMO)"
 
-.PHONY: help install demo test test-containers test-lowest lowest release audit docs soak mutants fuzz bench openapi fuzz-api lint format clean
+.PHONY: help install demo test test-containers test-lowest lowest release audit docs soak soak-cluster mutants fuzz bench openapi fuzz-api lint format clean
 
 help:
 	@echo "make demo         install, draw and ingest a catalogue, search it, serve the page"
@@ -34,6 +35,7 @@ help:
 	@echo "make audit        look for known vulnerabilities of the dependencies"
 	@echo "make docs         the documentation as a site, in docs/_build/html"
 	@echo "make soak         write, build and search at once for a long time, and compare"
+	@echo "make soak-cluster  ingest, embed and build while nodes of a cluster die; SECONDS=60"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"
@@ -93,6 +95,9 @@ docs: $(INSTALLED)
 
 soak: $(INSTALLED)
 	PYTHONPATH=tests $(BIN)/python tests/freshness/soak.py
+
+soak-cluster: $(INSTALLED)
+	PYTHONPATH=.:tests $(BIN)/python tests/cluster/soak.py --seconds $(or $(SECONDS),600)
 
 mutants: $(INSTALLED)
 	$(BIN)/python tests/freshness/mutants.py

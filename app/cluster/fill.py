@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from app.cluster import tasks
 from app.cluster.job import Job
 from app.cluster.session import Cluster
@@ -39,9 +41,10 @@ class ClusterFill:
                 for begin in range(0, pages.stop, step)
             )
         )
-        for data in self._cluster.run(tasks.encode_pages, calls):
-            faiss_parts.merge(index, data)
-            self._notify(f"{index.rows:,} of {source.rows:,} vectors encoded")
+        with closing(self._cluster.run(tasks.encode_pages, calls)) as parts:
+            for data in parts:
+                faiss_parts.merge(index, data)
+                self._notify(f"{index.rows:,} of {source.rows:,} vectors encoded")
         if index.rows != source.rows:
             raise BuildRefused(
                 f"{source.rows} embeddings were counted, and tasks read {index.rows}; do all nodes "

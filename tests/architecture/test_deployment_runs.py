@@ -30,6 +30,10 @@ from support.paths import REPO
 from support.servers import TcpServer, free_port, password_server
 from support.sources import write_source
 
+pytestmark = pytest.mark.xdist_group(
+    "commands"
+)  # these tests share the process that serves commands
+
 SECRETS = {name: f"s3cret'{name} @%/:" for name in (
     "postgres_password", "migrator_password", "server_password"
 )}  # fmt: skip

@@ -28,6 +28,10 @@ from ingest.demo import draw_catalogue
 from support.api_client import api_served
 from support.paths import REPO
 
+pytestmark = pytest.mark.xdist_group(
+    "commands"
+)  # these tests share the process that serves commands
+
 GUIDES = [
     REPO / name
     for name in (

@@ -12,6 +12,8 @@ import pytest
 
 from support.paths import REPO
 
+pytestmark = pytest.mark.xdist_group("layers")  # the modules are parsed once
+
 # From top to bottom. A module belongs to the room with the longest matching prefix.
 ROWS = [
     line.split()

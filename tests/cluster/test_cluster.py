@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,11 @@ from app.cluster.session import Cluster, connect
 from app.config import Settings
 from app.errors import BadSource
 from app.index import embedding_reader, faiss_index
-from app.index.faiss_library import faiss
 from app.models.backfill import BackfillReport
-from app.types import Build, Product, Query
-from ingest.load import LoadOptions, load
-from ingest.pipeline import IngestReport
+from app.types import Product, Query
+from ingest.load import load
 from support import random_catalogue
+from support.cluster_runs import on_cluster, vectors_by_list
 from support.concurrency import wait_until
 from support.held_encoder import choose_held, held_encode_pages
 from support.paths import REPO
@@ -95,16 +93,6 @@ def run_backfill(
     ingest(app, source)
     model = app.lifecycle.add("second")
     return lambda: backfill.embed(app, cluster, described, model, [source.parent])
-
-
-def on_cluster(
-    app: App, cluster: Cluster, described: job.Job, source: Path, **options: Any
-) -> IngestReport:
-    writer = row_writer.ClusterWriter(cluster, described, source.parent)
-    return load(
-        app.engine, app.catalog, app.encoders, app.limits, source, LoadOptions(**options),
-        writer=writer,
-    )  # fmt: skip
 
 
 @contextmanager
@@ -216,18 +204,6 @@ def test_a_build_of_a_cluster_has_the_rows_of_one_snapshot_as_that_of_one_machin
     assert (result.plan.path, result.plan.build) == ("faiss", many.id)
     assert len(result.matches) == 20
     assert all(int(match.product.sku) % 3 for match in result.matches)
-
-
-def vectors_by_list(app: App, build: Build) -> str:
-    """A hash of the vectors of a build as they are encoded, by list and id."""
-    lists, rows = app.files.open(build).faiss_index.invlists, list[tuple[int, int, bytes]]()
-    for number in range(lists.nlist):
-        if size := lists.list_size(number):
-            ids = faiss().rev_swig_ptr(lists.get_ids(number), size)
-            codes = faiss().rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
-            encoded = [each.tobytes() for each in codes.reshape(size, -1)]
-            rows += [(number, *each) for each in zip(ids.tolist(), encoded, strict=True)]
-    return sha256(repr(sorted(rows)).encode()).hexdigest()
 
 
 def test_rows_of_a_run_that_has_ended_are_not_written(app: App, sql: psycopg.Connection) -> None:

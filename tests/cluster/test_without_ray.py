@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from app.bootstrap import App
 from app.cli import cli
-from app.cluster import job
-from app.cluster.session import RayUnavailable, connect
+from app.cluster import job, session
+from app.cluster.session import QUEUED_PER_SLOT, Cluster, RayUnavailable, connect
 from app.config import Settings
 from app.errors import BadInput, LookalikeError
 from support.sources import write_source
@@ -46,6 +51,76 @@ def test_an_address_without_a_cluster_is_said_at_once(address: str, reason: str)
     pytest.importorskip("ray")
     with pytest.raises(RayUnavailable, match=reason), connect(address, 1):
         pass
+
+
+class CountedRay:
+    """As much of Ray as schedules tasks, which run when they are waited for."""
+
+    def __init__(self, *resources: dict[str, float], alive: int | None = None) -> None:
+        self._nodes = [
+            {"Alive": alive is None or number < alive, "Resources": each}
+            for number, each in enumerate(resources)
+        ]
+        self.options: dict[str, Any] = {}
+        self.in_flight = 0
+        self.most = 0
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self._nodes
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"GPU": sum(node["Resources"].get("GPU", 0) for node in self._nodes)}
+
+    def remote(self, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+        self.options = options
+
+        def submit(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+            self.in_flight += 1
+            self.most = max(self.most, self.in_flight)
+            return partial(function, *arguments)
+
+        return lambda function: SimpleNamespace(remote=partial(submit, function))
+
+    def wait(self, running: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        self.in_flight -= 1
+        return running[-1:], running[:-1]
+
+    def get(self, task: Callable[[], Any]) -> Any:
+        return task()
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus", "slots", "gpus"),
+    [
+        ([{"CPU": 8.0}, {"CPU": 3.0}], 2, 5, 0),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 16.0}], 2, 2, 1),
+        ([{"CPU": 2.0, "GPU": 4.0}], 2, 1, 1),
+    ],
+)
+def test_tasks_in_flight_are_bounded_by_processors_or_graphics_cards(
+    resources: list[dict[str, float]], cpus: int, slots: int, gpus: int
+) -> None:
+    ray = CountedRay(*resources)
+    cluster = Cluster(ray, cpus, pytest.fail)
+    assert cluster.slots == slots
+    assert sorted(cluster.run(abs, ((-n,) for n in range(100)))) == list(range(100))
+    assert ray.options == {"num_cpus": cpus, "num_gpus": gpus, "max_retries": -1}
+    assert ray.most == QUEUED_PER_SLOT * slots
+
+
+def test_it_is_said_that_tasks_wait_for_a_node() -> None:
+    told: list[str] = []
+    cluster = Cluster(CountedRay({"CPU": 1.0}, alive=0), 2, told.append)
+    assert list(cluster.run(abs, [(-1,), (-2,)])) == [1, 2]
+    assert told == ["Waiting: no node of the cluster has 2 processors at present."]
+
+
+def test_ray_does_not_keep_the_signal_that_ends_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    before = signal.getsignal(signal.SIGTERM)
+    ray = SimpleNamespace(init=lambda *_, **__: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    session._initialise(ray, session.LOCAL)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_dry_run_is_refused_on_a_cluster(tmp_path: Path) -> None:

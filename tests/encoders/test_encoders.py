@@ -152,7 +152,7 @@ def test_vectors_are_float32_rows_of_length_one(encoder: Encoder) -> None:
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=CLOSE)
 
 
-@pytest.mark.parametrize("count", [1, 2, 9, 17])
+@pytest.mark.parametrize("count", [2, 17])
 def test_a_picture_has_the_same_vector_alone_and_in_a_batch(encoder: Encoder, count: int) -> None:
     pictures = mixed(count)
     alone = np.concatenate([encoder.encode_pictures([one]) for one in pictures])

@@ -116,7 +116,7 @@ BEFORE_THE_ROW = [
     "before the row",
     "before the row is committed",
 ]
-AFTER_THE_ROW = ["after the row", "before old files are deleted"]
+AFTER_THE_ROW = ["after the row", "before old files are deleted", "after old files are deleted"]
 
 
 Tell = Callable[[str], None]
@@ -157,6 +157,7 @@ def build_and_pause(settings: Settings, step: str, tell: Tell) -> None:
         "before the row is committed": lambda: stop(index_builds, "finish", after=True),
         "after the row": lambda: stop(index_builds, "retire_older"),
         "before old files are deleted": lambda: stop(IndexFiles, "remove"),
+        "after old files are deleted": lambda: stop(IndexFiles, "remove", after=True),
     }
     steps[step]()
     App(settings, choose=choose_colours).indexer.rebuild()

@@ -81,6 +81,19 @@ def test_every_direct_dependency_has_a_lower_bound() -> None:
     assert [str(each) for each in direct() if each not in bounded] == []
 
 
+def test_what_an_installation_brings_has_an_upper_bound() -> None:
+    """Tools of developers need none: a break of theirs is seen here, and not by users."""
+    extras = PROJECT["optional-dependencies"]
+    developers = runpy.run_path(str(REPO / "release/licences.py"))["OF_DEVELOPERS"]
+    texts = [text for name, each in extras.items() if name not in developers for text in each]
+    unbounded = [
+        text
+        for text in [*PROJECT["dependencies"], *texts]
+        if not {s.operator for s in Requirement(text).specifier} & {"<", "<=", "==", "~="}
+    ]
+    assert unbounded == []
+
+
 def test_every_licence_is_allowed_and_listed() -> None:
     module = runpy.run_path(str(REPO / "release/licences.py"))
     found = module["required"]()

@@ -124,12 +124,9 @@ def served(**settings: str) -> Iterator[str]:
         _await(f"http://localhost:{port}/_stcore/health")
         yield f"http://localhost:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(300)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # an orderly end takes seconds
+        process.wait(300)
 
 
 def _await(address: str) -> None:
@@ -190,6 +187,17 @@ class Tabs:
         page.goto(url)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         settled(page)
+        return page
+
+    def forget(self, cookie: str) -> None:
+        """Delete a cookie of this name, which later pages would have."""
+        self._context.clear_cookies(name=cookie)
+
+    def empty(self) -> Page:
+        """A new tab without a page, to be closed by the test."""
+        page = self._context.new_page()
+        page.set_default_timeout(SOON_MS)
+        page.emulate_media(reduced_motion="reduce")
         return page
 
     def give_back(self, page: Page) -> None:

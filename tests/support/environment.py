@@ -22,7 +22,7 @@ def _keep_temporary_files_in_memory() -> None:
 
     Only with plenty of memory, and unless TMPDIR names another folder.
     """
-    needed = MEMORY_PER_WORKER * min(os.cpu_count() or 1, 8)
+    needed = MEMORY_PER_WORKER * (min(os.cpu_count() or 1, 8) + 1)
     if (
         "TMPDIR" not in os.environ
         and os.access(MEMORY, os.W_OK | os.X_OK)

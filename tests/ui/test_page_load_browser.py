@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from support.browsing import SOON_MS, Shop, search_photo, settled
+from support.browsing import SOON_MS, Shop, Tabs, search_photo, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
 
@@ -38,12 +38,19 @@ new PerformanceObserver((list) => {
 
 
 @contextmanager
-def tab(browser: Browser, size: tuple[int, int]) -> Iterator[Page]:
+def recording(tabs: Tabs, size: tuple[int, int]) -> Iterator[Page]:
     """A tab of this size that records how far what it shows is moved."""
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce"
-    )
-    context.add_init_script(RECORD)
+    page = tabs.empty()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.add_init_script(RECORD)
+    yield page
+    page.close()
+
+
+@contextmanager
+def separate_tab(browser: Browser) -> Iterator[Page]:
+    """A tab that keeps its session's storage when a page is loaded again."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(SOON_MS)
     yield page
@@ -78,9 +85,9 @@ def hold(page: Page, pattern: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_what_is_drawn_stays_where_it_is(
-    browser: Browser, address: str, shop: Shop, size: tuple[int, int]
+    tabs: Tabs, address: str, shop: Shop, size: tuple[int, int]
 ) -> None:
-    with tab(browser, size) as page:
+    with recording(tabs, size) as page:
         let_go = hold(page, LATE)
         page.goto(address)
         expect(page.locator(".st-key-card-0 [data-testid=stSkeleton]").first).to_be_visible()
@@ -101,7 +108,7 @@ def test_what_is_drawn_stays_where_it_is(
 def test_after_a_file_that_cannot_be_loaded_the_page_is_loaded_again_once_and_says_so(
     browser: Browser, address: str
 ) -> None:
-    with tab(browser, SIZES["desktop"]) as page:
+    with separate_tab(browser) as page:
         loads: list[int] = []
         page.on("domcontentloaded", lambda _: loads.append(1))
         # A browser asks once more for a module that failed before it was needed.

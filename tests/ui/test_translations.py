@@ -103,14 +103,15 @@ def _matcher(text: str) -> Callable[[re.Pattern[str]], object]:
     return lambda pattern: pattern.fullmatch(text) or pattern.fullmatch(f"{text}.")
 
 
-def test_a_language_comes_from_the_address_the_setting_or_the_browser() -> None:
-    choose = languages.document_language
-    assert choose("fr, de-AT;q=0.8, en;q=0.5", {}, "auto") == "de"
-    assert choose("en-US,de;q=0.9", {}, "auto") == "en"
-    assert choose("xx;q=many", {}, "auto") == "en"
-    assert choose("en", {}, "de") == "de"
-    assert choose("de", {"lang": "en"}, "de") == "en"
-    assert choose("de", {"lang": "../x"}, "auto") == "de"
+def test_a_language_comes_from_the_address_a_choice_the_setting_or_the_browser() -> None:
+    choose = languages.page_language
+    assert choose("fr, de-AT;q=0.8, en;q=0.5", {}, {}, "auto") == "de"
+    assert choose("en-US,de;q=0.9", {}, {}, "auto") == "en"
+    assert choose("xx;q=many", {}, {}, "auto") == "en"
+    assert choose("en", {}, {}, "de") == "de"
+    assert choose("de", {}, {languages.COOKIE: "en"}, "de") == "en"
+    assert choose("de", {"lang": "en"}, {languages.COOKIE: "de"}, "de") == "en"
+    assert choose("de", {"lang": "../x"}, {languages.COOKIE: "?"}, "auto") == "de"
     with pytest.raises(BadInput, match="give auto or one of en, de"):
         languages.check_language("klingon")
 
