@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ ABANDONED = deque[str]()
 """Databases of finished tests, dropped a few tests later: DROP DATABASE sleeps for 0.1 s while a
 connection that was closed a moment before is still ending."""
 KEPT_DATABASES = 4
+CONNECTED = "SELECT FROM pg_stat_activity WHERE datname = %s"
 DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)"
 
 
@@ -236,8 +238,17 @@ def _keep_builds(url: str) -> str:
 def _create_database(
     administrator: psycopg.Connection, home: Path, name: str, template: str | None
 ) -> str:
+    _await_no_connection(administrator, template)
     # Copying files is cheaper than logging their pages, where a checkpoint costs no sync.
     administrator.execute(
         f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY FILE_COPY".encode()
     )
     return embedded_server.url(home, name)
+
+
+def _await_no_connection(administrator: psycopg.Connection, database: str | None) -> None:
+    """Wait for the end of connections just closed: CREATE DATABASE looks once in 0.1 s."""
+    for _ in range(1000):
+        if not administrator.execute(CONNECTED, [database]).rowcount:
+            return
+        time.sleep(0.001)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -154,11 +156,17 @@ def _initialise(ray: Any, address: str) -> None:
     else:
         _check_reachable(address)
         options = {}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
         reason = " ".join((str(exc) or type(exc).__name__).split())  # it may be a whole trace
         raise _unusable(address, reason[-REASON_CHARACTERS:]) from exc
+    finally:
+        # Ray takes the signal for itself, and would end the program with another exit code.
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and on_sigterm is not None:
+            signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _protect_local() -> None:

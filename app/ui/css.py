@@ -116,13 +116,19 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
     width: auto !important }
 }
 @media (pointer: coarse), (max-width: 640px) {
-  body button, body [data-baseweb="select"] > div { min-height: 44px !important }
+  body button, .stSelectbox [role="group"] { min-height: 44px !important }
   .st-key-ask > :has(.st-key-give), .st-key-give, .st-key-narrow, .st-key-heading {
     min-height: 44px }
   .st-key-give [data-testid="stFileUploaderDropzone"] { height: 44px }
   [class*="st-key-pin-"] button { min-width: 44px !important }
   .stCheckbox label { align-items: center }
   [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 44px }
+}
+/* A finger on the field opens the list too, and not its arrow only. */
+@media (pointer: coarse) {
+  .stSelectbox [role="group"] { position: relative }
+  .stSelectbox [role="group"] > button { position: static }
+  .stSelectbox [role="group"] > button::after { content: ""; position: absolute; inset: 0 }
 }
 /* There it opens the camera at once, and no box: see page_input.js. */
 @media (pointer: coarse) { .st-key-camera_box button > div > :nth-child(2) { display: none } }

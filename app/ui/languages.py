@@ -23,6 +23,9 @@ ENGLISH = "en"
 PARAMETER = "lang"
 """Query parameter of the URL that names a language."""
 
+COOKIE = "lookalike-language"
+"""Cookie of the language that a visitor chose, which `page_head.js` writes."""
+
 
 @cache
 def languages() -> tuple[str, ...]:
@@ -51,13 +54,13 @@ def preferred(header: str) -> str:
     return next((name for _, _, name in sorted(wanted) if name in languages()), ENGLISH)
 
 
-def document_language(header: str, parameters: Mapping[str, str], setting: str) -> str:
-    """The language of a page that is opened: of its address, else of the setting, else of the
-    browser, by its `Accept-Language` header."""
-    asked = parameters.get(PARAMETER, "")
-    if asked in languages():
-        return asked
-    return setting if setting in languages() else preferred(header)
+def page_language(
+    header: str, parameters: Mapping[str, str], cookies: Mapping[str, str], setting: str
+) -> str:
+    """The language of a page that is opened: of its address, else the one that the visitor chose
+    before, else of the setting, else of the browser, by its `Accept-Language` header."""
+    named = (parameters.get(PARAMETER, ""), cookies.get(COOKIE, ""), setting)
+    return next((name for name in named if name in languages()), "") or preferred(header)
 
 
 @cache

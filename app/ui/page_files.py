@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,7 @@ from streamlit.file_util import get_static_dir
 
 from app.config import Settings
 from app.ui.css import STYLE, upload_label
-from app.ui.languages import ENGLISH, N_, catalogue, document_language, languages
+from app.ui.languages import ENGLISH, N_, catalogue, languages, page_language
 
 SCRIPT = Path(__file__).with_name("page_head.js")
 
@@ -102,13 +103,14 @@ class PageFiles:
             QueryParams(scope.get("query_string", b"")),
             headers.get("accept-language", ""),
         )
-        language = document_language(header, asked, self._setting)
+        cookies = cookie_parser(headers.get("cookie", ""))
+        language = page_language(header, asked, cookies, self._setting)
         content = (self._packed if packs else self._documents)[language]
         response = Response(content, media_type="text/html")
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Content-Language"] = language
         response = _with_encoding(response, packed=packs)
-        response.headers["Vary"] = "Accept-Encoding, Accept-Language"
+        response.headers["Vary"] = "Accept-Encoding, Accept-Language, Cookie"
         return response
 
 

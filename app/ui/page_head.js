@@ -57,11 +57,16 @@
     } catch { /* no storage */ }
   });
 
+  const YEAR_S = 365 * 24 * 3600;
+  let drawn = [];
   const follow = () => {
     const choice = document.querySelector('[class*="st-key-language-in-"]');
-    const language = choice?.className.match(/st-key-language-in-(\w+)/)?.[1];
-    if (language && document.documentElement.lang !== language) {
-      document.documentElement.lang = language;
+    const found = choice?.className.match(/st-key-language-in-(\w+?)(-chosen)?(?=\s|$)/);
+    if (!found || (drawn[0] === found[0])) return;
+    drawn = found;
+    document.documentElement.lang = found[1];
+    if (found[2]) {
+      document.cookie = `lookalike-language=${found[1]}; path=/; max-age=${YEAR_S}; SameSite=Lax`;
     }
   };
   new MutationObserver(follow).observe(document, { subtree: true, childList: true });

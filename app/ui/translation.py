@@ -14,9 +14,19 @@ from babel import Locale, UnknownLocaleError
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.config import Settings
-from app.ui.languages import ENGLISH, N_, PARAMETER, catalogue, document_language, languages
+from app.ui.languages import ENGLISH, N_, PARAMETER, catalogue, languages, page_language
 
-__all__ = ["N_", "choose", "joined", "language", "locale", "ngettext", "restore", "url_parameters"]
+__all__ = [
+    "N_",
+    "choose",
+    "is_chosen",
+    "joined",
+    "language",
+    "locale",
+    "ngettext",
+    "restore",
+    "url_parameters",
+]
 
 LANGUAGE = "page_language"
 CHOSEN = "page_language_chosen"
@@ -37,23 +47,29 @@ def language() -> str:
 def restore() -> None:
     """Take the language from the address, in a new session and when the user went back or forward
     to one that names another."""
-    state, setting = st.session_state, Settings().page_language
-    asked = st.query_params.get(PARAMETER, "")
+    state, asked = st.session_state, st.query_params.get(PARAMETER, "")
     if asked in languages():
-        state[LANGUAGE], state[CHOSEN] = asked, True
+        state[LANGUAGE] = asked
     elif LANGUAGE not in state:
         header = st.context.locale or st.context.headers.get("Accept-Language") or ""
-        state[LANGUAGE], state[CHOSEN] = document_language(header, {}, setting), False
+        cookies = st.context.cookies
+        state[LANGUAGE] = page_language(header, {}, cookies, Settings().page_language)
 
 
 def choose(name: str) -> None:
-    """Change to a language, which the address has from now on; a callback."""
+    """Change to a language, which later visits have too; a callback."""
     st.session_state[LANGUAGE], st.session_state[CHOSEN] = name, True
 
 
+def is_chosen() -> bool:
+    """Whether the visitor chose the language in this session."""
+    return bool(st.session_state.get(CHOSEN))
+
+
 def url_parameters() -> dict[str, list[str]]:
-    """The query parameter of a language that was chosen."""
-    return {PARAMETER: [language()]} if st.session_state.get(CHOSEN) else {}
+    """The query parameter of the language, if the address names the present one."""
+    named = st.query_params.get(PARAMETER, "")
+    return {PARAMETER: [named]} if named == language() else {}
 
 
 def locale() -> Locale:

@@ -1,6 +1,6 @@
 """Encoding speed and recall of torch, OpenVINO fp32 and OpenVINO int8.
 
-    python -m bench.encoders.openvino [--model NAME] [--rounds N] [FOLDER ...]
+    python -m bench.encoders.openvino [--model NAME] [--rounds N] [--seconds S] [FOLDER ...]
 
 Speed is measured for a network of the size of CLIP ViT-B/32 with random weights, which is as fast
 as a trained one, and for the model NAME (default: embedded). Each FOLDER holds catalogue.csv (sku,
@@ -32,8 +32,6 @@ from app.encoders.probe_images import probe_images
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 
 BATCH_SIZES = (1, 8, 32)
-MEASUREMENT_SECONDS = 1.0
-"""Approximate duration of one measurement."""
 
 EncodeFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 RUNTIMES = ("torch", "openvino", "int8")
@@ -61,6 +59,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--model", default="embedded", help="model to measure too")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one measurement, about")
     options = parser.parse_args()
     report = BenchmarkReport("encoders", "Encoding pictures: torch, OpenVINO, int8")
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as folder:
@@ -70,12 +69,13 @@ def main() -> None:
             random_network_runtimes(Path(folder)),
             (224, 224),
             options.rounds,
+            options.seconds,
         )
         encoders = model_encoders(options.model, Path(folder))
         name = encoders["torch"].name
         side = encoders["torch"].prepare(Image.new("RGB", (64, 64))).shape[:2]
         runtimes = {key: encoder.encode_prepared for key, encoder in encoders.items()}
-        measure_speed(report, name, runtimes, (side[0], side[1]), options.rounds)
+        measure_speed(report, name, runtimes, (side[0], side[1]), options.rounds, options.seconds)
         for photo_folder in options.folders:
             measure_recall(report, photo_folder, encoders)
     report.write()
@@ -107,6 +107,7 @@ def measure_speed(
     runtimes: dict[str, EncodeFunction],
     side: tuple[int, int],
     rounds: int,
+    seconds: float,
 ) -> None:
     """Pictures per second for each batch size, and the cosine of each runtime to torch."""
     pictures = probe_images(max(BATCH_SIZES), side)
@@ -114,7 +115,9 @@ def measure_speed(
     for size in BATCH_SIZES:
         batch = np.ascontiguousarray(pictures[:size])
         rates = measure_alternately(
-            {key: measure_rate(run, batch) for key, run in runtimes.items()}, rounds, unit="/s"
+            {key: measure_rate(run, batch, seconds) for key, run in runtimes.items()},
+            rounds,
+            unit="/s",
         )
         report.row(
             network=name, batch=size, **rates,
@@ -131,10 +134,12 @@ def measure_speed(
             report.goal(f"{name}: minimum cosine of fp32 to torch", float(cosines.min()), 0.9999)
 
 
-def measure_rate(run: EncodeFunction, batch: NDArray[np.uint8]) -> Callable[[], float]:
-    """A function that measures pictures per second over about MEASUREMENT_SECONDS."""
+def measure_rate(
+    run: EncodeFunction, batch: NDArray[np.uint8], seconds: float
+) -> Callable[[], float]:
+    """A function that measures pictures per second over about so many seconds."""
     run(batch)
-    times = max(1, round(MEASUREMENT_SECONDS / _seconds(run, batch, 1)))
+    times = max(1, round(seconds / _seconds(run, batch, 1)))
     return lambda: len(batch) * times / _seconds(run, batch, times)
 
 

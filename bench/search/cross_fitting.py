@@ -13,6 +13,7 @@ RESAMPLES = 2000
 LEADS = np.round(np.arange(0.10, 0.46, 0.01), 2)
 WEIGHT = 3
 SMOOTHED = 3
+DIVISIONS = 100
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,35 @@ def report_lead(sets: Sets, shop: Sequence[str]) -> None:
                 recall = np.mean([each.whole < k for each in photos]) + gains.mean()
                 figures.append(f"recall@{k} {recall:.3f} ({interval(gains)})")
             print(f"  {group} ({len(photos)}): {', '.join(figures)}")
+
+
+def report_divisions(sets: Sets, shop: Sequence[str]) -> None:
+    """Print what the weighed lead gives over `DIVISIONS` random divisions of the products in two,
+    each half judged by the lead of the other: means, and for the changes the 5th and the 95th
+    percentile. One division alone depends on a few photos."""
+    skus = sorted({photo.sku for photos in sets.values() for photo in photos})
+    gains: dict[tuple[str, int], list[float]] = {}
+    leads = []
+    for seed in range(DIVISIONS):
+        drawn = np.random.default_rng(seed).permutation(len(skus)) % 2
+        sides = dict(zip(skus, drawn, strict=True))
+        judged: dict[tuple[str, int], list[NDArray[np.float64]]] = {}
+        for side in (0, 1):
+            fitted = {
+                name: [photo for photo in photos if sides[photo.sku] != side]
+                for name, photos in sets.items()
+            }
+            leads.append(weighed_lead(fitted, shop))
+            for name, photos in sets.items():
+                others = [photo for photo in photos if sides[photo.sku] == side]
+                for k in (1, 5):
+                    judged.setdefault((name, k), []).append(differences(others, leads[-1], k))
+        for key, parts in judged.items():
+            gains.setdefault(key, []).append(float(np.concatenate(parts).mean()))
+    print(f"lead, weighed, {DIVISIONS} random divisions: {min(leads):.2f} to {max(leads):.2f}")
+    for (name, k), found in gains.items():
+        low, high = np.percentile(found, (5, 95))
+        print(f"  {name} recall@{k}: {np.mean(found):+.3f} [{low:+.3f}, {high:+.3f}]")
 
 
 def of_half(sets: Sets, side: bool) -> dict[str, list[Judged]]:

@@ -39,7 +39,7 @@ from app.search.windows import Windows, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
 from bench.data.pasted_photos import SETS
-from bench.search.cross_fitting import Judged, half, interval, report_lead
+from bench.search.cross_fitting import Judged, half, interval, report_divisions, report_lead
 
 FALSE_ALARMS = 0.05
 
@@ -405,6 +405,7 @@ def main() -> None:
             for name in ("plain", "packaged", "loose")
         }
         report_lead(sets, ("packaged", "loose"))
+        report_divisions(sets, ("packaged", "loose"))
     for name in ("clean", "plain", "packaged", "loose"):
         report_absent(white if name in SETS else real, encoder, name, groups[name])
         encoder.save()

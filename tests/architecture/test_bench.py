@@ -19,6 +19,7 @@ from bench.harness.side_by_side import (
     ratio,
 )
 from bench.index.growth import extrapolate
+from bench.search.cross_fitting import Judged, report_divisions
 from support.paths import REPO
 
 pytestmark = pytest.mark.xdist_group("clip")  # one process imports the libraries of models
@@ -44,6 +45,21 @@ def test_a_benchmark_prints_its_usage(
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__", alter_sys=False)
     assert ended.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_the_lead_of_one_half_of_the_products_is_judged_on_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Objects find what is pasted, from a lead of .4, and hide what the shop shows, at .2.
+    sets = {
+        "pasted": [Judged(f"P{number}", 9, 0, 0.4) for number in range(20)],
+        "shop": [Judged(f"S{number}", 0, 9, 0.2) for number in range(20)],
+    }
+    report_divisions(sets, ("shop",))
+    printed = capsys.readouterr().out
+    for name, gain in (("pasted", "+1.000"), ("shop", "+0.000")):
+        for k in (1, 5):
+            assert f"{name} recall@{k}: {gain} [{gain}, {gain}]" in printed
 
 
 def test_every_benchmark_of_make_bench_exists() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from app.bootstrap import App
 from app.cli import cli
-from app.cluster import job
+from app.cluster import job, session
 from app.cluster.session import QUEUED_PER_SLOT, Cluster, RayUnavailable, connect
 from app.config import Settings
 from app.errors import BadInput, LookalikeError
@@ -112,6 +113,14 @@ def test_it_is_said_that_tasks_wait_for_a_node() -> None:
     cluster = Cluster(CountedRay({"CPU": 1.0}, alive=0), 2, told.append)
     assert list(cluster.run(abs, [(-1,), (-2,)])) == [1, 2]
     assert told == ["Waiting: no node of the cluster has 2 processors at present."]
+
+
+def test_ray_does_not_keep_the_signal_that_ends_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    before = signal.getsignal(signal.SIGTERM)
+    ray = SimpleNamespace(init=lambda *_, **__: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    session._initialise(ray, session.LOCAL)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_dry_run_is_refused_on_a_cluster(tmp_path: Path) -> None:

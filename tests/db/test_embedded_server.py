@@ -25,7 +25,7 @@ from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
 from app.errors import DatabaseUnavailable, DatabaseUnsuitable
 from support.paths import REPO
-from support.servers import copy_cluster
+from support.servers import copy_cluster, crash
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 NO_FSYNC = {"fsync": "off"}  # the kernel keeps what a killed process wrote
@@ -51,7 +51,8 @@ def home() -> Iterator[Path]:
     """A home for one server, outside pytest's folder, which other users cannot enter."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-home-"))
     yield folder / "home"
-    embedded_server.stop(folder / "home")
+    if embedded_server.running(folder / "home"):
+        crash(folder / "home")
     shutil.rmtree(folder)
 
 
@@ -332,6 +333,21 @@ def test_a_killed_server_restarts_with_all_committed_data(used_home: Path) -> No
         connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
     kill(used_home)
     assert scalar(start(used_home), "SELECT one FROM kept") == 1
+
+
+def test_a_start_is_repeated_while_processes_of_a_killed_server_use_its_data(
+    used_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([DatabaseUnavailable("the data are in use")])
+    run = binaries.run
+
+    def failing_once(program: str, *words: str, **options: Any) -> None:
+        if words[-1] == "start" and (failure := next(failures, None)):
+            raise failure
+        run(program, *words, **options)
+
+    monkeypatch.setattr(binaries, "run", failing_once)
+    assert scalar(start(used_home), "SELECT 1") == 1 and not list(failures)
 
 
 @pytest.fixture

@@ -189,6 +189,10 @@ class Tabs:
         settled(page)
         return page
 
+    def forget(self, cookie: str) -> None:
+        """Delete a cookie of this name, which later pages would have."""
+        self._context.clear_cookies(name=cookie)
+
     def empty(self) -> Page:
         """A new tab without a page, to be closed by the test."""
         page = self._context.new_page()

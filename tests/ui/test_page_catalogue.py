@@ -133,7 +133,7 @@ def test_a_failed_run_is_listed_with_its_reason(catalogue: App, sql: psycopg.Con
 def test_rejects_of_a_run_are_listed_with_the_reason(catalogue: App, source: Path) -> None:
     ingest(catalogue, source)
     refused = drawn().dataframe[-1].value
-    assert refused["sku"].tolist()[0] == f"C {ODD}"
+    assert refused["SKU"].tolist()[0] == f"C {ODD}"
     assert "no file 'none.png'" in refused["reason"].tolist()[0]
 
 

@@ -8,12 +8,14 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.ui import translation
 from app.ui.languages import languages
+from app.ui.shared import uninterrupted
 from app.ui.translation import _
 
 KEY = "language"
 
 CONTAINER = "language-in"
-"""Beginning of the key of the container, of which `page_head.js` learns the language."""
+"""Beginning of the key of the container. `page_head.js` learns of it the language of the document,
+and whether it has to be kept."""
 
 
 def restore() -> None:
@@ -24,20 +26,19 @@ def restore() -> None:
 
 
 def draw() -> None:
-    """Draw the choice, and write one that was made to the address, so that a reload keeps it."""
+    """Draw the choice; one that was made is kept by the browser."""
     language, offered = translation.language(), languages()
-    with st.container(key=f"{CONTAINER}-{language}", horizontal=True, horizontal_alignment="right"):
+    key = f"{CONTAINER}-{language}{'-chosen' * translation.is_chosen()}"
+    with st.container(key=key, horizontal=True, horizontal_alignment="right"):
         # In each language the choice is a widget of its own, as its label is another one.
         key = f"{KEY}-{language}"
         st.selectbox(
             _("Language"), offered, index=offered.index(language), key=key, width=160,
             format_func=_own_name, on_change=_take, args=(key,), label_visibility="collapsed",
         )  # fmt: skip
-    for name, values in translation.url_parameters().items():
-        if st.query_params.get_all(name) != values:
-            st.query_params[name] = values
 
 
+@uninterrupted
 def _take(key: str) -> None:
     translation.choose(st.session_state[key])
 

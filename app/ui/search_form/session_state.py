@@ -18,7 +18,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app.ui.search_form.state import FIELDS, REFERENCES, SearchFormState, number_text
 from app.ui.search_form.url_state import from_url, to_url
 from app.ui.shared import uninterrupted
-from app.ui.translation import url_parameters
+from app.ui.translation import language, url_parameters
 
 FORM = "search_form"
 URL_ERRORS = "search_url_errors"
@@ -71,10 +71,12 @@ def refer_to(**reference: Any) -> None:
 def bound(field: str, *, variant: Hashable = None, name: str | None = None) -> dict[str, Any]:
     """The arguments `key`, `on_change` and `args` of the widget of a field.
 
-    `variant` is what the widget is drawn with: another one gets a widget of its own. `name` is for
-    a widget that holds a part of the field.
+    `variant` is what the widget is drawn with: another one gets a widget of its own, and so does
+    another language, because Streamlit identifies a choice by its label. `name` is for a widget
+    that holds a part of the field.
     """
     name = name or field
+    variant = (variant, language())
     variants: dict[str, Hashable] = st.session_state.setdefault(VARIANTS, {})
     if variants.get(name, variant) != variant:
         renew(name)

@@ -24,7 +24,7 @@ from app.ui.csv_export import csv_bytes
 from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown, format_duration, format_number, format_time
 from app.ui.shared import errors_as_text, services
-from app.ui.translation import N_, _, ngettext
+from app.ui.translation import N_, _, language, ngettext
 
 MAX_SHOWN = 1_000
 """Rejects of a run that the table shows; the download has more."""
@@ -131,7 +131,9 @@ def _draw_ingests(app: App, runs: Sequence[RunSummary]) -> None:
         st.write(_("No rows were refused in these runs."))
         return
     st.subheader(_("Refused rows"), anchor=False)
-    chosen = st.selectbox(_("Run"), with_rejects, format_func=_run_label, width=600)
+    chosen = st.selectbox(
+        _("Run"), with_rejects, format_func=_run_label, width=600, key=f"run-{language()}"
+    )
     _draw_rejects(ingest_rejects(app.engine, chosen.id, MAX_DOWNLOADED), chosen)
 
 
