@@ -120,7 +120,7 @@ class SearchListener:
         it would wait for a place, and where the error may be one of this process alone."""
         with captured(header["columns"], plain=header["plain"]) as output:
             try:
-                with self._app.admission.admitted_at_once():
+                with self._app.admission.not_waiting():
                     print_answer(self._app, header["options"], photos, untrusted=True)
             except (Busy, DatabaseUnavailable):
                 return {}

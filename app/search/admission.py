@@ -58,35 +58,22 @@ class Admission:
             yield 0.0
             return
         waited_s = self._wait()
-        with self._held():
-            yield waited_s
-
-    @contextmanager
-    def admitted_at_once(self) -> Iterator[None]:
-        """Hold a place in the block. Raises Busy if none is free; that is not counted as refused.
-
-        For a thread that holds none.
-        """
-        with self._lock:
-            if not self._free:
-                raise Busy()
-            self._take_place()
-        with self._held():
-            yield
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Hold a place that was taken, and release it."""
         self._thread.admitted = True
         try:
-            yield
+            yield waited_s
         finally:
             self._thread.admitted = False
             self._release()
 
-    def _take_place(self) -> None:
-        self._free -= 1
-        self._told(self.running, self.waiting)
+    @contextmanager
+    def not_waiting(self) -> Iterator[None]:
+        """Refuse this thread a place in the block, with Busy, rather than have it wait for one;
+        that is not counted as refused."""
+        self._thread.in_haste = True
+        try:
+            yield
+        finally:
+            self._thread.in_haste = False
 
     def _wait(self) -> float:
         granted = self._take_place_or_queue()
@@ -108,8 +95,11 @@ class Admission:
         """Take a free place and return None, or queue and return the event that grants one."""
         with self._lock:
             if self._free:
-                self._take_place()
+                self._free -= 1
+                self._told(self.running, self.waiting)
                 return None
+            if getattr(self._thread, "in_haste", False):
+                raise Busy()
             granted = threading.Event()
             self._waiting.append(granted)
             self._told(self.running, self.waiting)

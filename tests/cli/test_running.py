@@ -50,6 +50,7 @@ def own(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     """The services of a process that runs, with the settings of the commands."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
+    monkeypatch.setenv("LOOKALIKE_SEARCHES_AT_ONCE", "1")
     monkeypatch.setitem(App.__init__.__kwdefaults__, "choose", choose_colours)
     with App(Settings()) as app:
         yield app
@@ -151,9 +152,7 @@ def test_a_process_without_a_free_place_is_not_waited_for(
     listener: SearchListener, own: App, search: Run, by_itself: list[str]
 ) -> None:
     waiting: list[int] = []
-    with ExitStack() as taken:
-        for _ in range(own.admission.places):
-            taken.enter_context(own.admission.admitted_at_once())
+    with own.admission.admitted():
         own.admission.on_change(lambda _, waits: waiting.append(waits))
         search("--sku", "A")
         assert by_itself == ["A"] and waiting == []
