@@ -58,12 +58,35 @@ class Admission:
             yield 0.0
             return
         waited_s = self._wait()
+        with self._held():
+            yield waited_s
+
+    @contextmanager
+    def admitted_at_once(self) -> Iterator[None]:
+        """Hold a place in the block. Raises Busy if none is free; that is not counted as refused.
+
+        For a thread that holds none.
+        """
+        with self._lock:
+            if not self._free:
+                raise Busy()
+            self._take_place()
+        with self._held():
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold a place that was taken, and release it."""
         self._thread.admitted = True
         try:
-            yield waited_s
+            yield
         finally:
             self._thread.admitted = False
             self._release()
+
+    def _take_place(self) -> None:
+        self._free -= 1
+        self._told(self.running, self.waiting)
 
     def _wait(self) -> float:
         granted = self._take_place_or_queue()
@@ -85,8 +108,7 @@ class Admission:
         """Take a free place and return None, or queue and return the event that grants one."""
         with self._lock:
             if self._free:
-                self._free -= 1
-                self._told(self.running, self.waiting)
+                self._take_place()
                 return None
             granted = threading.Event()
             self._waiting.append(granted)

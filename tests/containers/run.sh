@@ -68,10 +68,10 @@ export CATALOGUE=$work/catalogue
 step "the image"
 "$here/base_images.sh"
 deploy/containers.sh secrets
-nameless=$(dangling)
 refused "a model that cannot be had ends the build with advice" "LOOKALIKE_MODEL=embedded" \
     env LOOKALIKE_MODEL=nobody/no-such-model docker compose --progress plain build roles
 compose --progress plain build roles
+nameless=$(dangling) # one of an earlier test has lost its name now
 
 step "up"
 compose up --detach
