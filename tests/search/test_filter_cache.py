@@ -16,10 +16,12 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
+from app.index import faiss_index
 from app.index.faiss_index import CODES, AnnIndex, inverted_lists
 from app.index.faiss_index import add as add_rows
 from app.index.id_selectors import IdSelector
-from app.search import fast_path
+from app.index.selected_rows import SelectedRows
+from app.search import fast_path, filter_cache
 from app.search.adaptive_fetch import RETRIAL_SEARCHES
 from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.filters import parse
@@ -27,6 +29,7 @@ from app.search.retrieval import IndexFetch, deep_round
 from app.types import Query, SearchResult
 from support.colours import photo
 from support.copies import copied_for
+from support.recall_queries import few_queries
 from support.shop import add, numbered, oracle, vectors
 
 RED = parse(["colour=red"])
@@ -265,15 +268,30 @@ def test_a_filtered_search_begins_in_the_nearest_lists_where_these_are_fewer_row
     assert fast_path._is_faster(index, deep_round(fetch, share), fetch, share) == deeper
 
 
+@pytest.mark.parametrize("kind", ["flat", "rabitq"])
 def test_results_are_right_for_any_order_of_changes_and_open_transactions(
-    shop: App, database_url: str, sql: psycopg.Connection
+    shop: App,
+    database_url: str,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
-    """Writers keep transactions open while ids are read, and commit or roll back in any order."""
+    """Writers keep transactions open while ids are read, and commit or roll back in any order.
+
+    The rows of an index in inverted lists are copied, and it is replaced now and then.
+    """
     dice, fresh = random.Random(7), iter(range(10_000))
+    copied: list[object] = []
+    if kind != "flat":
+        few_queries(monkeypatch)
+        monkeypatch.setattr(faiss_index, "FLAT_ROWS", 20)
+        monkeypatch.setattr(fast_path, "_is_faster", lambda *_: False)
+        monkeypatch.setattr(filter_cache, "SelectedRows", lambda *of: _noted(copied, *of))
+        assert shop.indexer.rebuild().kind == kind
     assert shop.search._fast_path is not None
     with ExitStack() as stack:
         writers = [stack.enter_context(psycopg.connect(database_url)) for _ in range(4)]
-        for round_ in range(120):
+        for round_ in range(80):
             number = dice.randrange(len(writers))
             first = number * 50  # each writes rows of its own: nobody waits
             skus_ = [f"P{dice.randrange(first, first + 50):04}" for _ in range(3)]
@@ -305,9 +323,18 @@ def test_results_are_right_for_any_order_of_changes_and_open_transactions(
                     )  # fmt: skip
             if dice.randrange(8) == 0:
                 shop.search._fast_path._filters.forget(nearest.filter_clause(RED))
+            if copied and round_ % 30 == 29:
+                add(shop, numbered(5, first=1000 + round_), colour="red")
+                shop.indexer.rebuild()
             k = dice.choice([1, 5, 60])
             got = [(m.product_id, m.similarity) for m in ask(shop, k=k).matches]
             assert got == truth(shop, k), round_
+    assert (len(set(copied)) > 1) == (kind != "flat")
+
+
+def _noted(indexes: list[object], index: object, selector: IdSelector) -> SelectedRows:
+    indexes.append(index)
+    return SelectedRows(index, selector)
 
 
 def truth(app: App, k: int) -> list[tuple[int, float]]:
