@@ -30,8 +30,17 @@ FOLDER = "run"
 MAX_ADDRESS = 100
 """Bytes of the path of a socket; systems allow 104 or 108."""
 
-ANSWER_S = 120.0
-"""Seconds to wait for an answer before the command searches by itself."""
+ACCEPT_S = 1.0
+"""Seconds in which a process must accept a command; else it is passed over."""
+
+BEAT_S = 1.0
+"""Seconds after which a process that still searches tells the command so."""
+
+SILENCE_S = 5.0
+"""Seconds without a message after which the command searches by itself."""
+
+WORKING = {"working": True}
+"""Sent by a process that has accepted a command and has no answer yet."""
 
 Photos = Mapping[str, Sequence[bytes]]
 
@@ -48,35 +57,44 @@ def answers(options: Mapping[str, Any], photos: Photos) -> bool:
     answer = next(filter(None, (_ask(each, options, photos) for each in _sockets())), None)
     if answer is None:
         return False
-    if answer["error"] is not None:
+    if "error" in answer:
         raise LookalikeError(answer["error"])
     click.echo(answer["out"], nl=False)
     click.echo(answer["err"], nl=False, err=True)
     return True
 
 
-def _ask(address: Path, options: Mapping[str, Any], photos: Photos) -> dict[str, Any] | None:
-    """The answer of the process behind a socket; None if there is none."""
+def _ask(address: Path, options: Mapping[str, Any], photos: Photos) -> dict[str, str] | None:
+    """The answer of the process behind a socket: `error`, or `out` and `err`. None without one."""
     header = {
         "identity": identity(),
         "options": dict(options),
-        "photos": {name: len(contents) for name, contents in photos.items()},
+        "photos": {name: [len(each) for each in contents] for name, contents in photos.items()},
         "columns": shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
         "plain": "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb",
     }
-    contents = [each for own in photos.values() for each in own]
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_S)
+            connection.settimeout(ACCEPT_S)
             connection.connect(str(address))
-            send(connection, header, contents)
-            answer, _ = receive(connection)
+            if not is_own_user(connection):
+                return None
+            send(connection, header)
+            if receive(connection) != WORKING:
+                return None
+            connection.settimeout(SILENCE_S)
+            for contents in photos.values():
+                for each in contents:
+                    connection.sendall(each)
+            while (answer := receive(connection)) == WORKING:
+                pass
     except ConnectionRefusedError:
         address.unlink(missing_ok=True)  # the process was ended by a signal
         return None
     except (OSError, Incomplete):
         return None
-    return answer or None
+    complete = answer.keys() in ({"error"}, {"out", "err"})
+    return answer if complete and all(isinstance(each, str) for each in answer.values()) else None
 
 
 def _sockets() -> list[Path]:
@@ -106,40 +124,65 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid() and not told.st_mode & 0o077
 
 
+def is_own_user(connection: socket.socket) -> bool:
+    """Whether the other side is a process of this user; where the system does not tell, the folder
+    alone keeps others out."""
+    if sys.platform != "linux":
+        return True
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", told)[1] == os.getuid())
+
+
 def identity() -> str:
-    """A digest of the code and of the settings, which are environment variables."""
-    written = [path.stat().st_mtime_ns for path in Path(app.__file__).parent.rglob("*.py")]
+    """A digest of the code and of the settings, which are environment variables.
+
+    HOME counts because libpq reads files there, and the current folder where a setting is a path
+    that begins in it.
+    """
+    written = [
+        (str(path), file.st_mtime_ns, file.st_size)
+        for path in Path(app.__file__).parent.rglob("*.py") if (file := path.stat())
+    ]  # fmt: skip
     settings = sorted(
         (name, value) for name, value in os.environ.items()
-        if name.upper().startswith(("LOOKALIKE_", "PG"))
+        if name.upper().startswith(("LOOKALIKE_", "PG")) or name == "HOME"
     )  # fmt: skip
-    told = [sys.executable, sys.version, app.__file__, max(written), len(written), settings]
+    relative = any(not Path(value).is_absolute() and _exists(value) for _, value in settings)
+    folder = str(Path.cwd()) if relative else None
+    told = [sys.executable, sys.version, sorted(written), settings, folder]
     return hashlib.sha256(repr(told).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def send(connection: socket.socket, header: Mapping[str, Any], contents: Sequence[bytes]) -> None:
-    """Send a message: plain values, and bytes. Raises OSError."""
-    told = json.dumps({"header": header, "sizes": [len(each) for each in contents]}).encode()
+def _exists(value: str) -> bool:
+    try:
+        return bool(value) and Path(value).exists()
+    except OSError:  # too long for a path
+        return False
+
+
+def send(connection: socket.socket, values: Mapping[str, Any]) -> None:
+    """Send plain values as JSON. Raises OSError."""
+    told = json.dumps(values).encode()
     connection.sendall(struct.pack(">I", len(told)) + told)
-    for each in contents:
-        connection.sendall(each)
 
 
-def receive(
-    connection: socket.socket, *, max_header: int | None = None, max_bytes: int = 0
-) -> tuple[dict[str, Any], list[bytes]]:
-    """A message, whose plain values take at most `max_header` bytes as JSON (None: any number), and
-    whose bytes are at most `max_bytes`. Raises Incomplete and OSError."""
-    (size,) = struct.unpack(">I", _read(connection, 4))
-    if max_header is not None and size > max_header:
+def receive(connection: socket.socket, max_bytes: int | None = None) -> dict[str, Any]:
+    """Plain values, at most `max_bytes` as JSON (None: any number). Raises Incomplete and
+    OSError."""
+    (size,) = struct.unpack(">I", read(connection, 4))
+    if max_bytes is not None and size > max_bytes:
         raise Incomplete
-    told = json.loads(_read(connection, size))
-    if sum(told["sizes"]) > max_bytes:
+    try:
+        told = json.loads(read(connection, size))
+    except (ValueError, RecursionError) as exc:
+        raise Incomplete from exc
+    if not isinstance(told, dict):
         raise Incomplete
-    return told["header"], [_read(connection, each) for each in told["sizes"]]
+    return told
 
 
-def _read(connection: socket.socket, size: int) -> bytes:
+def read(connection: socket.socket, size: int) -> bytes:
+    """So many bytes. Raises Incomplete and OSError."""
     content = bytearray()
     while len(content) < size:
         part = connection.recv(min(size - len(content), 1 << 20))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
-import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +16,7 @@ from app.bootstrap import App
 from app.cli import running
 from app.cli.output import captured
 from app.cli.search_answer import print_answer
-from app.errors import Busy, LookalikeError
+from app.errors import Busy, DatabaseUnavailable, LookalikeError
 
 MAX_COMMANDS = 8
 """Commands that are answered at the same time; further ones answer by themselves."""
@@ -45,6 +44,7 @@ class SearchListener:
         self._identity = running.identity()
         self._free = threading.BoundedSemaphore(MAX_COMMANDS)
         self._socket: socket.socket | None = None
+        self._closed = False
         self._path = app.settings.home / running.FOLDER / f"{os.getpid()}.sock"
 
     def __enter__(self) -> Self:
@@ -64,6 +64,7 @@ class SearchListener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closed = True
         if self._socket is not None:
             self._path.unlink(missing_ok=True)
             with suppress(OSError):
@@ -96,29 +97,57 @@ class SearchListener:
 
     def _reply(self, connection: socket.socket) -> None:
         connection.settimeout(REQUEST_S)
-        if not _is_own_user(connection):
+        if not running.is_own_user(connection):
             return
+        header = running.receive(connection, MAX_OPTIONS)
+        if header["identity"] != self._identity:
+            return
+        sizes = [size for own in header["photos"].values() for size in own]
         most = MAX_PHOTOS * (self._app.settings.max_image_bytes + 1)
-        header, contents = running.receive(connection, max_header=MAX_OPTIONS, max_bytes=most)
-        if header["identity"] == self._identity:
-            running.send(connection, self._answer(header, contents), [])
-        else:
-            running.send(connection, {}, [])
-
-    def _answer(self, header: dict[str, Any], contents: list[bytes]) -> dict[str, Any]:
-        """The output of a command, or the message of an error; empty if it shall try itself."""
-        left = iter(contents)
+        if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > most:
+            return
+        running.send(connection, running.WORKING)
         photos = {
-            name: [next(left) for _ in range(count)] for name, count in header["photos"].items()
+            name: [running.read(connection, size) for size in own]
+            for name, own in header["photos"].items()
         }
+        with _beating(connection):
+            answer = self._answer(header, photos)
+        running.send(connection, answer)
+
+    def _answer(self, header: dict[str, Any], photos: running.Photos) -> dict[str, str]:
+        """The output of a command, or the message of an error; empty if it shall try itself: where
+        it would wait for a place, and where the error may be one of this process alone."""
         with captured(header["columns"], plain=header["plain"]) as output:
             try:
-                print_answer(self._app, header["options"], photos, untrusted=True)
-            except Busy:
+                with self._app.admission.not_waiting():
+                    print_answer(self._app, header["options"], photos, untrusted=True)
+            except (Busy, DatabaseUnavailable):
                 return {}
             except LookalikeError as exc:
-                return {"error": str(exc)}
-        return {"error": None, "out": output.out.getvalue(), "err": output.err.getvalue()}
+                return {} if self._closed else {"error": str(exc)}
+        return {"out": output.out.getvalue(), "err": output.err.getvalue()}
+
+
+@contextmanager
+def _beating(connection: socket.socket) -> Iterator[None]:
+    """Tell a command regularly during the block that this process works on it."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(running.BEAT_S):
+            try:
+                running.send(connection, running.WORKING)
+            except OSError:
+                return  # the command has ended
+
+    thread = threading.Thread(target=beat, name="search command beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _listening(path: Path) -> socket.socket | None:
@@ -151,12 +180,3 @@ def _remove_stale(folder: Path) -> None:
                 path.unlink(missing_ok=True)
             except OSError:
                 continue
-
-
-def _is_own_user(connection: socket.socket) -> bool:
-    """Whether a process of this user has connected; where the system does not tell, the folder
-    alone keeps others out."""
-    if sys.platform != "linux":
-        return True
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return bool(struct.unpack("3i", told)[1] == os.getuid())

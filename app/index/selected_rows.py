@@ -12,6 +12,10 @@ from app.index.id_selectors import IdSelector
 
 ID_BYTES = 8
 
+LIST_BYTES = 160
+"""Memory of an inverted list without rows, which is what a copy of few rows of a large index mostly
+consists of."""
+
 
 class SelectedRows:
     """The selected rows of an index with inverted lists, in lists of their own.
@@ -53,7 +57,7 @@ def can_copy(index: Any) -> bool:
 
 def bytes_needed(index: Any, rows: int) -> int:
     """The memory of a copy of so many rows of a FAISS index."""
-    return int(rows * (index.code_size + ID_BYTES))
+    return int(rows * (index.code_size + ID_BYTES) + index.nlist * LIST_BYTES)
 
 
 def _empty_like(index: Any) -> Any:

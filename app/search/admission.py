@@ -65,6 +65,16 @@ class Admission:
             self._thread.admitted = False
             self._release()
 
+    @contextmanager
+    def not_waiting(self) -> Iterator[None]:
+        """Refuse this thread a place in the block, with Busy, rather than have it wait for one;
+        that is not counted as refused."""
+        self._thread.in_haste = True
+        try:
+            yield
+        finally:
+            self._thread.in_haste = False
+
     def _wait(self) -> float:
         granted = self._take_place_or_queue()
         if granted is None:
@@ -88,6 +98,8 @@ class Admission:
                 self._free -= 1
                 self._told(self.running, self.waiting)
                 return None
+            if getattr(self._thread, "in_haste", False):
+                raise Busy()
             granted = threading.Event()
             self._waiting.append(granted)
             self._told(self.running, self.waiting)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import struct
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,9 @@ from app.bootstrap import App
 from app.cli import cli, running, search_answer
 from app.cli.search_listener import SearchListener
 from app.config import Settings
-from app.errors import Busy, UnknownProduct
+from app.errors import DatabaseUnavailable, LookalikeError, UnknownProduct
+from app.search.vector_cache import VectorCache
+from app.types import Query, SearchResult
 from support.colours import choose_colours, photo
 from support.copies import copied_for
 from support.shop import add
@@ -44,6 +50,7 @@ def own(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     """The services of a process that runs, with the settings of the commands."""
     monkeypatch.setenv("LOOKALIKE_HOME", str(home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
+    monkeypatch.setenv("LOOKALIKE_SEARCHES_AT_ONCE", "1")
     monkeypatch.setitem(App.__init__.__kwdefaults__, "choose", choose_colours)
     with App(Settings()) as app:
         yield app
@@ -142,18 +149,150 @@ def test_a_folder_that_others_may_enter_is_not_trusted(
 
 
 def test_a_process_without_a_free_place_is_not_waited_for(
+    listener: SearchListener, own: App, search: Run, by_itself: list[str]
+) -> None:
+    waiting: list[int] = []
+    with own.admission.admitted():
+        own.admission.on_change(lambda _, waits: waiting.append(waits))
+        search("--sku", "A")
+        assert by_itself == ["A"] and waiting == []
+    search("--sku", "A")
+    assert by_itself == ["A"] and set(waiting) == {0}
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable, LookalikeError])
+def test_an_error_that_the_command_may_not_have_is_not_its_answer(
+    listener: SearchListener,
+    own: App,
+    search: Run,
+    by_itself: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[LookalikeError],
+) -> None:
+    def fail(*_: object) -> None:
+        if error is LookalikeError:
+            listener.__exit__(None, None, None)  # the process ends
+        raise error()
+
+    monkeypatch.setattr(own.search, "search", fail)
+    search("--sku", "A")
+    assert by_itself == ["A"]
+
+
+def test_a_long_search_is_waited_for_as_long_as_the_process_works(
     listener: SearchListener,
     own: App,
     search: Run,
     by_itself: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise Busy()
+    beats, send, find = threading.Semaphore(0), running.send, own.search.search
 
-    monkeypatch.setattr(own.search, "search", refuse)
+    def noted(connection: socket.socket, values: Mapping[str, object]) -> None:
+        send(connection, values)
+        if values == running.WORKING:
+            beats.release()
+
+    def slow(query: Query, cache: VectorCache) -> SearchResult:
+        assert all(beats.acquire(timeout=30) for _ in range(4))
+        return find(query, cache)
+
+    monkeypatch.setattr(running, "BEAT_S", 0.01)
+    monkeypatch.setattr(running, "send", noted)
+    monkeypatch.setattr(own.search, "search", slow)
+    assert "title B" in search("--sku", "A") and by_itself == []
+
+
+def message(json_text: str) -> bytes:
+    return struct.pack(">I", len(json_text)) + json_text.encode()
+
+
+WORKING = message(json.dumps(running.WORKING))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        WORKING,
+        WORKING + WORKING + WORKING[:7],
+        WORKING + message("no JSON"),
+        WORKING + message("[" * 100_000),
+        WORKING + message("[]"),
+        WORKING + message("{}"),
+        WORKING + message('{"out": "x"}'),
+        WORKING + message('{"error": null}'),
+        message('{"out": "not asked", "err": ""}'),
+    ],
+    ids=["nothing", "stopped", "cut", "text", "deep", "list", "empty", "half", "null", "early"],
+)
+def test_a_process_that_does_not_answer_or_answers_nonsense_is_passed_over(
+    own: App,
+    search: Run,
+    by_itself: list[str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: bytes,
+) -> None:
+    monkeypatch.setattr(running, "ACCEPT_S", 0.2)
+    monkeypatch.setattr(running, "SILENCE_S", 0.2)
+    address = home / running.FOLDER / "1.sock"
+    address.parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(address))
+        stopped.listen()
+        with ExitStack() as opened:
+
+            def answer() -> None:
+                connection = opened.enter_context(stopped.accept()[0])
+                connection.sendall(told)
+
+            thread = threading.Thread(target=answer, daemon=True)
+            thread.start()
+            expected = search("--sku", "A")
+            thread.join()
+    assert by_itself == ["A"] and "not asked" not in expected and address.exists()
+
+
+def test_a_process_of_another_user_is_told_nothing(
+    listener: SearchListener, search: Run, by_itself: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(running, "send", lambda _, values: told.append(values))
+    monkeypatch.setattr(running, "is_own_user", lambda _: False)
     search("--sku", "A")
-    assert by_itself == ["A"]
+    assert by_itself == ["A"] and told == []
+
+
+def test_a_setting_that_is_a_path_in_the_current_folder_tells_folders_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for each in folders:
+        each.mkdir()
+        (each / "pg_service.conf").touch()
+
+    def identities() -> set[str]:
+        seen = set()
+        for each in folders:
+            monkeypatch.chdir(each)
+            seen.add(running.identity())
+        return seen
+
+    assert len(identities()) == 1
+    monkeypatch.setenv("PGSERVICEFILE", "pg_service.conf")
+    assert len(identities()) == 2
+
+
+def test_a_module_that_was_replaced_by_an_older_one_is_other_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("__init__.py", "search.py"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("app.__file__", str(tmp_path / "__init__.py"))
+    before = running.identity()
+    os.utime(tmp_path / "search.py", (1, 1))
+    assert running.identity() != before
 
 
 @pytest.mark.parametrize("by", ["a command", "a process that starts"])
@@ -186,12 +325,18 @@ def test_a_closed_listener_leaves_nothing(
 def test_a_message_that_is_too_large_is_not_read() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        running.send(ours, {"options": "x" * 100}, [b"y" * 100])
+        running.send(ours, {"options": "x" * 100})
         with pytest.raises(running.Incomplete):
-            running.receive(theirs, max_header=50, max_bytes=1000)
-        running.send(ours, {}, [b"y" * 100])
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        running.send(ours, {}, [b"y" * 100])
+            running.receive(theirs, 50)
+
+
+@pytest.mark.parametrize("sizes", [[10**10], [-1, 10], ["1"], [1.5]])
+def test_photos_of_impossible_sizes_are_not_read(
+    listener: SearchListener, home: Path, sizes: list[object]
+) -> None:
+    (address,) = (home / running.FOLDER).iterdir()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(address))
+        running.send(connection, {"identity": running.identity(), "photos": {"photo": sizes}})
         with pytest.raises(running.Incomplete):
-            running.receive(theirs, max_bytes=99)
+            running.receive(connection)

@@ -380,6 +380,15 @@ def test_a_restored_dump_is_searched_correctly_before_it_is_migrated(
     assert (plan.build, plan.delta_rows) == (build, 0)
 
 
+def is_lost(connection: psycopg.Connection) -> bool:
+    """Whether the server has ended this connection, as it does with all after a crash."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
 def test_a_cached_filter_list_is_not_used_after_a_crash(app: App, sql: psycopg.Connection) -> None:
     """The server recovers and assigns the ids of lost transactions again."""
     stamps = f"SELECT {filter_snapshot.STAMP_VERSIONS}"
@@ -394,7 +403,9 @@ def test_a_cached_filter_list_is_not_used_after_a_crash(app: App, sql: psycopg.C
         app.search.search(query)
     victim = sql.execute("SELECT pg_backend_pid()").fetchone()
     assert victim is not None
+    witness = psycopg.connect(sql.info.dsn, autocommit=True)
     os.kill(int(victim[0]), signal.SIGKILL)
+    servers.wait_until(lambda: is_lost(witness), "the server does not notice the crash")
     again = None
     deadline = time.monotonic() + 300
     while again is None:
