@@ -128,7 +128,7 @@ def ingest_run(
         run_id = ingest_runs.begin(connection, escaped(source), model_id, kind, undoes)
         run = IngestRun(connection, run_id, limits)
         ingest_runs.create_seen_skus(connection)
-        with locks.ingest_run(connection, run_id):
+        with locks.ingest_run(connection, run_id), locks.run_writer(connection, run_id):
             try:
                 yield run
             except BaseException as exc:

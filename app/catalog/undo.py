@@ -121,7 +121,7 @@ def _exclusively(engine: Engine, run_id: int) -> Iterator[KeptRun]:
                 raise BadInput(
                     f"Run {run_id} is running, or being undone; wait until it has ended."
                 )
-            if not kept.bytes:
+            if kept.bytes <= 0:
                 raise BadInput(
                     f"Run {run_id} cannot be undone: it changed nothing, or what it changed is not "
                     "kept any more. `lookalike undo` lists the runs that can be."

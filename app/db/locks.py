@@ -6,7 +6,7 @@ time: a key is never changed or used again.
 Order. Only `CATALOG_WRITE`, `MODEL_REGISTRATION` and `VERDICTS` are waited for; the others are
 tried and refused when taken, so they cannot be part of a deadlock. `CATALOG_WRITE` is taken after
 `MIGRATION`, `MODEL_CHANGE` or `PGVECTOR_INDEX`, and `MODEL_REGISTRATION` after `CATALOG_WRITE`.
-`INDEX_BUILD` and `VERDICTS` are taken alone, `INGEST_RUN` before
+`INDEX_BUILD` and `VERDICTS` are taken alone, `INGEST_RUN` and `INGEST_WRITER` before
 `CATALOG_WRITE`.
 """
 
@@ -57,6 +57,11 @@ class LockKey(IntEnum):
     INGEST_RUN = 730_580_402
     """First of two 32-bit keys; the second is the id of a run, modulo 2^31. A run holds it while it
     is alive, and an undo that of the run it takes back. Session, exclusive, tried."""
+
+    INGEST_WRITER = 730_580_403
+    """First of two 32-bit keys; the second is the id of a run, modulo 2^31. The process in charge
+    of a run holds it too, and an undo does not: others write for the run only while it is held.
+    Session, exclusive, tried."""
 
 
 PGVECTOR_LOCK_HELD = f"""EXISTS (
@@ -155,7 +160,20 @@ def ingest_run(connection: Connection, run_id: int) -> Iterator[bool]:
 
     The connection must be in autocommit mode.
     """
-    values = {"key": LockKey.INGEST_RUN.value, "run": run_id % 2**31}
+    with _run_lock(connection, LockKey.INGEST_RUN, run_id) as taken:
+        yield taken
+
+
+@contextmanager
+def run_writer(connection: Connection, run_id: int) -> Iterator[bool]:
+    """Let others write for a run during the block; like `ingest_run`."""
+    with _run_lock(connection, LockKey.INGEST_WRITER, run_id) as taken:
+        yield taken
+
+
+@contextmanager
+def _run_lock(connection: Connection, key: LockKey, run_id: int) -> Iterator[bool]:
+    values = {"key": key.value, "run": run_id % 2**31}
     taken = bool(
         connection.execute(text("SELECT pg_try_advisory_lock(:key, :run)"), values).scalar_one()
     )
@@ -167,10 +185,10 @@ def ingest_run(connection: Connection, run_id: int) -> Iterator[bool]:
 
 
 def is_run_alive(pipeline: Pipeline, run_id: int) -> Deferred[bool]:
-    """Whether a session holds the lock of a run."""
+    """Whether the process in charge of a run holds its lock."""
     sql = f"""SELECT EXISTS (
         SELECT FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = {LockKey.INGEST_RUN.value}
+        WHERE locktype = 'advisory' AND classid = {LockKey.INGEST_WRITER.value}
             AND objid = %(run)s::bigint::oid AND objsubid = 2
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     ) AS alive"""

@@ -168,7 +168,7 @@ SENTENCES = (
     N_("{build}: {kind}, {number} rows"),
 )  # fmt: skip
 
-NUMBER = re.compile(r"-?[\d,]+(\.\d+)?")
+NUMBER = re.compile(r"-?[0-9][0-9,]{0,20}(?:\.[0-9]{1,9})?")
 
 PLACE = re.compile(r"\{(\w+)\}")
 """What stands in a sentence: a `rule` and a `column` are translated, a `number` is written

@@ -23,6 +23,11 @@ ENGLISH = "en"
 PARAMETER = "lang"
 """Query parameter of the URL that names a language."""
 
+ACCEPTED = re.compile(
+    r"\s*(?P<name>[a-z]+)([-_][a-z0-9_-]*)?\s*(;\s*q\s*=\s*(?P<weight>[0-9](\.[0-9]*)?)\s*)?"
+)
+"""A part of an `Accept-Language` header, in small letters (RFC 9110, section 12.5.4)."""
+
 COOKIE = "lookalike-language"
 """Cookie of the language that a visitor chose, which `page_head.js` writes."""
 
@@ -43,15 +48,14 @@ def check_language(setting: str) -> None:
 
 
 def preferred(header: str) -> str:
-    """The language for an `Accept-Language` header, or the locale of a browser such as `de-AT`."""
-    wanted = []
-    for place, part in enumerate(header.split(",")):
-        name, _, weight = part.partition(";q=")
-        try:
-            wanted.append((-float(weight or 1), place, re.split("[-_]", name.strip())[0].lower()))
-        except ValueError:
-            continue
-    return next((name for _, _, name in sorted(wanted) if name in languages()), ENGLISH)
+    """The language for an `Accept-Language` header, or the locale of a browser such as `de-AT`.
+
+    A part that is malformed, or has the weight 0, is not wanted.
+    """
+    parts = map(ACCEPTED.fullmatch, header.lower().split(","))
+    weights = [(float(part["weight"] or 1), part["name"]) for part in parts if part]
+    wanted = sorted((each for each in weights if each[0]), key=lambda each: -each[0])
+    return next((name for _, name in wanted if name in languages()), ENGLISH)
 
 
 def page_language(

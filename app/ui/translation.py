@@ -7,7 +7,7 @@ Messages are written in English in the code: `_` and `ngettext` translate them w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 import streamlit as st
 from babel import Locale, UnknownLocaleError
@@ -81,7 +81,7 @@ def locale() -> Locale:
     return _locale(language(), region)
 
 
-@cache
+@lru_cache(maxsize=256)  # browsers name the region
 def _locale(language: str, region: str) -> Locale:
     try:
         own = Locale.parse(region, sep="-")

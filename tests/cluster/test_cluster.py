@@ -18,17 +18,13 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.catalog.batch_write import Batch, RunEnded
-from app.catalog.entries import ProductEntry
-from app.catalog.ingest_run import ingest_run
-from app.catalog.service import CatalogService
 from app.cluster import backfill, fill, job, row_writer, tasks
 from app.cluster.session import Cluster, connect
 from app.config import Settings
 from app.errors import BadSource
 from app.index import embedding_reader, faiss_index
 from app.models.backfill import BackfillReport
-from app.types import Product, Query
+from app.types import Query
 from ingest.load import load
 from support import random_catalogue
 from support.cluster_runs import on_cluster, vectors_by_list
@@ -204,16 +200,6 @@ def test_a_build_of_a_cluster_has_the_rows_of_one_snapshot_as_that_of_one_machin
     assert (result.plan.path, result.plan.build) == ("faiss", many.id)
     assert len(result.matches) == 20
     assert all(int(match.product.sku) % 3 for match in result.matches)
-
-
-def test_rows_of_a_run_that_has_ended_are_not_written(app: App, sql: psycopg.Connection) -> None:
-    model = app.catalog.model()
-    with ingest_run(app.engine, "rows", model) as run:
-        catalog = CatalogService(app.engine, during=run.id)
-        catalog.write(Batch([ProductEntry(Product("EARLY"))]), model, run.id)
-    with pytest.raises(RunEnded, match="start it again"):
-        catalog.write(Batch([ProductEntry(Product("LATE"))]), model, run.id)
-    assert sql.execute("SELECT sku FROM product").fetchall() == [("EARLY",)]
 
 
 def test_the_error_of_a_task_ends_the_ingest_as_an_ordinary_one(

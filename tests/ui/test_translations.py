@@ -27,7 +27,7 @@ from app.errors import BadInput
 from app.images.sandbox import PictureSandbox
 from app.types import Product
 from app.ui import languages, shared, translation
-from app.ui.engine_texts import RULES, SENTENCES
+from app.ui.engine_texts import RULES, SENTENCES, engine_text
 from app.ui.page_files import document
 from app.ui.views.catalogue import cached_overview
 from conftest import Fill
@@ -112,12 +112,25 @@ def test_a_language_comes_from_the_address_a_choice_the_setting_or_the_browser()
     assert choose("fr, de-AT;q=0.8, en;q=0.5", {}, {}, "auto") == "de"
     assert choose("en-US,de;q=0.9", {}, {}, "auto") == "en"
     assert choose("xx;q=many", {}, {}, "auto") == "en"
+    assert choose("fr, de ; q=0.8,en;Q=0.5", {}, {}, "auto") == "de"
+    assert choose("de;q=0, *", {}, {}, "auto") == "en"
     assert choose("en", {}, {}, "de") == "de"
     assert choose("de", {}, {languages.COOKIE: "en"}, "de") == "en"
     assert choose("de", {"lang": "en"}, {languages.COOKIE: "de"}, "de") == "en"
     assert choose("de", {"lang": "../x"}, {languages.COOKIE: "?"}, "auto") == "de"
     with pytest.raises(BadInput, match="give auto or one of en, de"):
         languages.check_language("klingon")
+
+
+@pytest.mark.parametrize("number", [",", "9" * 400])
+def test_a_sku_that_reads_like_another_sentence_is_shown(
+    number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.engine_texts.language", lambda: "de")
+    monkeypatch.setattr("app.ui.translation.language", lambda: "de")
+    sentence = "took longer than {} seconds; try again, or download the picture and upload its file"
+    sku = sentence.format(number)
+    assert engine_text(f"No product has the sku {sku}.") == f"Kein Produkt hat die SKU {sku}."
 
 
 def test_the_document_has_the_language_and_its_messages() -> None:

@@ -28,7 +28,7 @@ WITH added AS (
     JOIN product AS p USING (sku)
     RETURNING pg_column_size(product_history.*) AS bytes)
 UPDATE ingest_run SET history_bytes = history_bytes + (SELECT sum(bytes) FROM added)
-WHERE id = %(run)s AND EXISTS (SELECT FROM added)"""
+WHERE id = %(run)s AND history_bytes >= 0 AND EXISTS (SELECT FROM added)"""
 
 RECORD_DELETES = """
 WITH deleted AS (
@@ -39,7 +39,7 @@ WITH deleted AS (
     JOIN product AS p USING (sku)
     RETURNING pg_column_size(product_history.*) AS bytes)
 UPDATE ingest_run SET history_bytes = history_bytes + (SELECT sum(bytes) FROM deleted)
-WHERE id = %(run)s AND EXISTS (SELECT FROM deleted)"""
+WHERE id = %(run)s AND history_bytes >= 0 AND EXISTS (SELECT FROM deleted)"""
 
 RECORD_PICTURES = """
 WITH gone AS (
@@ -59,7 +59,7 @@ WITH gone AS (
     RETURNING pg_column_size(embedding_history.*) AS bytes)
 UPDATE ingest_run SET history_bytes = history_bytes
     + (SELECT coalesce(sum(bytes), 0) FROM pictures) + (SELECT coalesce(sum(bytes), 0) FROM vectors)
-WHERE id = %(run)s AND EXISTS (SELECT FROM gone)"""
+WHERE id = %(run)s AND history_bytes >= 0 AND EXISTS (SELECT FROM gone)"""
 
 
 TABLES = ("product_history", "embedding_history", "picture_history")
@@ -202,7 +202,7 @@ def kept_runs(connection: Connection, limit: int) -> list[KeptRun]:
 
 
 def size(connection: Connection, run_id: int) -> int:
-    """The approximate number of bytes kept to undo a run."""
+    """The approximate number of bytes kept to undo a run; negative if it is forgotten."""
     sql = text("SELECT history_bytes FROM ingest_run WHERE id = :id")
     return int(connection.execute(sql, {"id": run_id}).scalar_one())
 
@@ -212,7 +212,7 @@ def expired_runs(connection: Connection, days: float, max_bytes: int) -> list[in
     first; and those marked as forgotten of which rows are left."""
     sql = """SELECT id FROM (
             SELECT id, started_at, history_bytes,
-                sum(history_bytes) OVER (ORDER BY id DESC) AS newer
+                sum(greatest(history_bytes, 0)) OVER (ORDER BY id DESC) AS newer
             FROM ingest_run) AS run
         WHERE CASE WHEN history_bytes > 0
             THEN newer > :bytes
@@ -233,7 +233,7 @@ def forget(connection: Connection, run_id: int, table: str, limit: int) -> int:
 
 
 def mark_forgotten(connection: Connection, run_id: int) -> None:
-    """Record that nothing is kept of a run any more."""
+    """Record that nothing is kept of a run any more, nor of what others still write for it."""
     connection.execute(
-        text("UPDATE ingest_run SET history_bytes = 0 WHERE id = :id"), {"id": run_id}
+        text("UPDATE ingest_run SET history_bytes = -1 WHERE id = :id"), {"id": run_id}
     )
