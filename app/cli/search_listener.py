@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from app.bootstrap import App
 from app.cli import running
 from app.cli.output import captured
 from app.cli.search_answer import print_answer
+from app.db.statement_cancel import StatementCancel
 from app.errors import Busy, DatabaseUnavailable, LookalikeError
 
 MAX_COMMANDS = 8
@@ -45,6 +46,8 @@ class SearchListener:
         self._free = threading.BoundedSemaphore(MAX_COMMANDS)
         self._socket: socket.socket | None = None
         self._closed = False
+        self._statements: StatementCancel | None = None
+        self._lock = threading.Lock()
         self._path = app.settings.home / running.FOLDER / f"{os.getpid()}.sock"
 
     def __enter__(self) -> Self:
@@ -111,7 +114,8 @@ class SearchListener:
             name: [running.read(connection, size) for size in own]
             for name, own in header["photos"].items()
         }
-        with _beating(connection):
+        thread = threading.get_ident()
+        with _beating(connection, lambda: self._cancel(thread)):
             answer = self._answer(header, photos)
         running.send(connection, answer)
 
@@ -120,6 +124,7 @@ class SearchListener:
         it would wait for a place, and where the error may be one of this process alone."""
         with captured(header["columns"], plain=header["plain"]) as output:
             try:
+                self._watch_statements()
                 with self._app.admission.not_waiting():
                     print_answer(self._app, header["options"], photos, untrusted=True)
             except (Busy, DatabaseUnavailable):
@@ -128,10 +133,22 @@ class SearchListener:
                 return {} if self._closed else {"error": str(exc)}
         return {"out": output.out.getvalue(), "err": output.err.getvalue()}
 
+    def _watch_statements(self) -> None:
+        """Only now, because asking for an engine may start the embedded server."""
+        with self._lock:
+            if self._statements is None:
+                engines = (self._app.engine, self._app.search_engine, self._app.fast_engine)
+                self._statements = StatementCancel(*engines)
+
+    def _cancel(self, thread: int) -> None:
+        if self._statements is not None:
+            self._statements.cancel(thread)
+
 
 @contextmanager
-def _beating(connection: socket.socket) -> Iterator[None]:
-    """Tell a command regularly during the block that this process works on it."""
+def _beating(connection: socket.socket, ended: Callable[[], None]) -> Iterator[None]:
+    """Tell a command regularly during the block that this process works on it; once the command
+    has ended, call `ended` as often."""
     done = threading.Event()
 
     def beat() -> None:
@@ -139,7 +156,7 @@ def _beating(connection: socket.socket) -> Iterator[None]:
             try:
                 running.send(connection, running.WORKING)
             except OSError:
-                return  # the command has ended
+                ended()
 
     thread = threading.Thread(target=beat, name="search command beat", daemon=True)
     thread.start()
