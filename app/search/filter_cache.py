@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine
@@ -68,6 +69,8 @@ class CachedFilter:
     far: Skipping = field(default_factory=Skipping)
     searches: int = 0
     """How often all that passes was searched."""
+    copying: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the search that copies the rows; others do without the copy meanwhile."""
 
     @property
     def nbytes(self) -> int:
@@ -143,11 +146,19 @@ class FilterCache:
             return
         if selected_rows.bytes_needed(rows, cached.pictures) > self._max_bytes * MAX_COPY_SHARE:
             return
+        if not cached.copying.acquire(blocking=False):
+            return
+        try:
+            self._copy(_key(filter_clause), cached, rows)
+        finally:
+            cached.copying.release()
+
+    def _copy(self, key: bytes, cached: CachedFilter, rows: Any) -> None:
         made = SelectedRows(rows, cached.selector)
         with self._lock:
             before = cached.nbytes
             cached.selector.copied = made
-            entry = self._entries.get(_key(filter_clause))
+            entry = self._entries.get(key)
             if entry is not None and entry.cached is cached:  # else it was dropped meanwhile
                 self._bytes += cached.nbytes - before
                 self._evict()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -361,7 +362,9 @@ def test_the_cache_stays_within_its_memory_and_count(
     assert len(lists) == 5
 
 
-def test_rows_that_pass_are_copied_from_the_second_search_on(shop: App) -> None:
+def test_rows_that_pass_are_copied_from_the_second_search_on(
+    shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = np.arange(1, 4001, dtype=np.int64)
     rows = np.random.default_rng(0).standard_normal((len(ids), 32)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -389,6 +392,19 @@ def test_rows_that_pass_are_copied_from_the_second_search_on(shop: App) -> None:
     assert lists.nbytes == 0
     lists.copy_rows(red, cached, first)
     assert lists.nbytes == 0, "what a search still holds is not counted"
+
+    made: list[object] = []
+
+    def nested(*of: Any) -> SelectedRows:
+        made.append(of)
+        lists.copy_rows(red, cached, second)  # as another search does meanwhile
+        return SelectedRows(*of)
+
+    monkeypatch.setattr(filter_cache, "SelectedRows", nested)
+    lists.copy_rows(red, cached, second)
+    assert len(made) == 1, "concurrent searches do not copy the same rows"
+    assert cached.selector.copied is not None
+    assert cached.selector.copied.are_of(second.faiss_index)
 
     lists = FilterCache(shop.engine, max_bytes=500)
     cached = cached_in(lists)
