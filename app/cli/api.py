@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from app.api.processes import SHARING, ApiProcesses, stop_with_parent, tell_listening
@@ -30,7 +32,8 @@ def api(host: str, port: int, processes: int, sharing: bool) -> None:
     if processes > 1:
         with App() as app, ApiProcesses(host, port, processes) as server:
             app.catalog.model()  # an unmigrated database ends the command here
-            server.run(lambda: _announce(server.address))
+            with suppress(KeyboardInterrupt):  # the ordinary end of a server
+                server.run(lambda: _announce(server.address))
         return
 
     from app.api.server import ApiServer
@@ -44,7 +47,8 @@ def api(host: str, port: int, processes: int, sharing: bool) -> None:
             tell_listening()
         else:
             _announce(server.address)
-        server.run()
+        with suppress(KeyboardInterrupt):
+            server.run()
 
 
 def _announce(address: str) -> None:

@@ -32,7 +32,7 @@ def embed(
     """
     places = [folder.absolute() for folder in folders]
     calls = (
-        (job, model.id, places, cluster.slots, ids, count)
+        (job, model, places, cluster.slots, ids, count)
         for ids, count in missing_ranges(app.engine, model, PICTURES)
     )
     parts = cluster.run(tasks.embed_pictures, calls)

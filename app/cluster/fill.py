@@ -35,7 +35,7 @@ class ClusterFill:
         centroids = self._cluster.share(index.centroids())
         step = BLOCKS * pages.step
         calls = (
-            (self._job, source.model.id, exported, centroids, faiss_index.code_of(index), part)
+            (self._job, source.model, exported, centroids, faiss_index.code_of(index), part)
             for part in (
                 range(begin, min(begin + step, pages.stop), pages.step)
                 for begin in range(0, pages.stop, step)

@@ -16,7 +16,7 @@ from app.index.embedding_reader import read_pages
 from app.index.faiss_index import Code
 from app.index.faiss_parts import PartBytes
 from app.models.backfill import MAX_REASONS, EmbeddedPart, embed_range
-from app.types import Vectors
+from app.types import Model, Vectors
 from ingest.chunk_writer import ChunkWriter, RowCounts, WrittenRows
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
@@ -27,16 +27,16 @@ from ingest.sources import SourceReject, SourceRow
 
 
 def embed_pictures(
-    job: Job, model_id: int, folders: Sequence[Path], share: int, ids: range, count: int
+    job: Job, model: Model, folders: Sequence[Path], share: int, ids: range, count: int
 ) -> EmbeddedPart:
     """Embed the pictures of a range of ids that have no embedding of a model.
 
     `count` of them had none when the range was chosen. Originals are files below `folders`, or
-    downloaded at a `share` (one in so many) of the rate of one machine.
+    downloaded at a `share` (one in so many) of the rate of one machine. Raises ModelNotMaintained
+    if the model was dropped.
     """
     with job.services() as app:
-        encoder = app.encoders.for_model(model_id)
-        model = next(each for each in app.catalog.models() if each.id == model_id)
+        encoder = app.encoders.for_model(model.id)
         with closing(remote_pictures(app.settings, download_cache(app.settings), share)) as remote:
             find = Originals(folders, app.limits, encoder.input_side, remote).find
             parts = list(embed_range(app.engine, model, encoder, find, ids, readers=job.cpus))
@@ -47,12 +47,11 @@ def embed_pictures(
 
 
 def encode_pages(
-    job: Job, model_id: int, exported: str, centroids: Vectors, code: Code, pages: range
+    job: Job, model: Model, exported: str, centroids: Vectors, code: Code, pages: range
 ) -> PartBytes:
     """The inverted lists, in a code, of the vectors in a range of table pages of an exported
     snapshot; `centroids` has shape (lists, dim)."""
     with job.services() as app:
-        model = next(each for each in app.catalog.models() if each.id == model_id)
         part = faiss_index.inverted_lists(np.array(centroids), code)
         for ids, vectors in read_pages(app.engine, model, exported, pages):
             faiss_index.add(part, ids, vectors)
@@ -83,10 +82,12 @@ def write_rows(
     `history` is the run under which changes are kept, `folder` that of the pictures. Raises
     RunEnded.
     """
-    with job.services() as app:
+    with (
+        job.services() as app,
+        closing(remote_pictures(app.settings, download_cache(app.settings), share)) as remote,
+    ):
         catalog = CatalogService(app.engine, app.catalog.history, during=run)
         local = LocalPictures(folder, max_bytes=app.limits.max_bytes) if folder else None
-        remote = remote_pictures(app.settings, download_cache(app.settings), share)
         encoders = MaintainedEncoders(catalog, app.encoders)
         preparer = Preparer(
             catalog, encoders, AnyPictures(local, remote), app.limits, threads=job.cpus

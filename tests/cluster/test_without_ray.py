@@ -9,17 +9,18 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from app.bootstrap import App
 from app.cli import cli
-from app.cluster import job, session
+from app.cluster import job, session, tasks
 from app.cluster.session import QUEUED_PER_SLOT, Cluster, RayUnavailable, connect
 from app.config import Settings
-from app.errors import BadInput, LookalikeError
-from support.sources import write_source
+from app.errors import BadInput, LookalikeError, ModelNotMaintained, ModelUnavailable
+from support.sources import ingest, write_source
 
 
 @pytest.mark.parametrize("command", [("ingest", "SOURCE"), ("model", "embed", "colours")])
@@ -154,3 +155,31 @@ def test_another_version_is_refused(app: App) -> None:
     described = job.Job(job.describe(app, "local").settings, version="0.0.0")
     with pytest.raises(job.VersionsDiffer, match="install the same version"):
         described.services().__enter__()
+
+
+def test_a_task_says_that_its_model_was_dropped(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_source(tmp_path / "in", 2)
+    ingest(app, source)
+    model = app.lifecycle.add("second")
+    described = job.describe(app, "local")
+    monkeypatch.setattr(job, "_apps", {described.settings: app})
+    embed = partial(tasks.embed_pictures, described, model, [source.parent], 1)
+    assert embed(range(1, 2), 1).embedded == 1
+    app.lifecycle.drop("second")
+    with pytest.raises(ModelNotMaintained, match="second"):
+        embed(range(2, 3), 1)
+
+
+def test_a_task_that_cannot_begin_leaves_no_folder_of_downloads(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    described = job.describe(app, "local")
+    monkeypatch.setattr(job, "_apps", {described.settings: app})
+    monkeypatch.setattr(app.encoders, "for_model", Mock(side_effect=ModelUnavailable))
+    with pytest.raises(ModelUnavailable):
+        tasks.write_rows(described, 1, None, 1, None, [])
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -19,6 +19,17 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": Fa
         "include_log_monitor": False}  # fmt: skip
 
 
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Where other tests fill the memory, Ray would kill workers: it looks at that of the machine.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # A busy machine takes its time.
+    "RAY_gcs_server_port_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+
+
 @contextmanager
 def small_cluster() -> Iterator[Any]:
     """A cluster of two nodes, which compute one task each."""
@@ -28,7 +39,8 @@ def small_cluster() -> Iterator[Any]:
     (Path(folder) / "ray").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), str(REPO / "tests")]))
