@@ -16,7 +16,6 @@ from app.bootstrap import App
 from app.cli import running
 from app.cli.output import captured
 from app.cli.search_answer import print_answer
-from app.db.statement_cancel import StatementCancel
 from app.errors import Busy, DatabaseUnavailable, LookalikeError
 
 MAX_COMMANDS = 8
@@ -46,8 +45,6 @@ class SearchListener:
         self._free = threading.BoundedSemaphore(MAX_COMMANDS)
         self._socket: socket.socket | None = None
         self._closed = False
-        self._statements: StatementCancel | None = None
-        self._lock = threading.Lock()
         self._path = app.settings.home / running.FOLDER / f"{os.getpid()}.sock"
 
     def __enter__(self) -> Self:
@@ -115,7 +112,7 @@ class SearchListener:
             for name, own in header["photos"].items()
         }
         thread = threading.get_ident()
-        with _beating(connection, lambda: self._cancel(thread)):
+        with _beating(connection, lambda: self._app.statement_cancel.cancel(thread)):
             answer = self._answer(header, photos)
         running.send(connection, answer)
 
@@ -124,7 +121,7 @@ class SearchListener:
         it would wait for a place, and where the error may be one of this process alone."""
         with captured(header["columns"], plain=header["plain"]) as output:
             try:
-                self._watch_statements()
+                _ = self._app.statement_cancel  # knows the connections from now on
                 with self._app.admission.not_waiting():
                     print_answer(self._app, header["options"], photos, untrusted=True)
             except (Busy, DatabaseUnavailable):
@@ -132,17 +129,6 @@ class SearchListener:
             except LookalikeError as exc:
                 return {} if self._closed else {"error": str(exc)}
         return {"out": output.out.getvalue(), "err": output.err.getvalue()}
-
-    def _watch_statements(self) -> None:
-        """Only now, because asking for an engine may start the embedded server."""
-        with self._lock:
-            if self._statements is None:
-                engines = (self._app.engine, self._app.search_engine, self._app.fast_engine)
-                self._statements = StatementCancel(*engines)
-
-    def _cancel(self, thread: int) -> None:
-        if self._statements is not None:
-            self._statements.cancel(thread)
 
 
 @contextmanager
