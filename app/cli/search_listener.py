@@ -162,12 +162,16 @@ def _listening(path: Path) -> socket.socket | None:
     if not running.is_private(path.parent):
         return None
     _remove_stale(path.parent)
+    new = path.with_suffix(".new")  # until it listens, it looks like that of a killed process
+    new.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX)
     try:
-        listening.bind(str(path))
+        listening.bind(str(new))
         listening.listen()
+        new.rename(path)
     except BaseException:
         listening.close()
+        new.unlink(missing_ok=True)
         raise
     return listening
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 
 from app.bootstrap import App
 from app.cli import cli, running, search_answer
@@ -348,6 +349,29 @@ def test_the_socket_of_a_killed_process_is_passed_over_and_removed(
         with SearchListener(own):
             assert len(list(left.parent.iterdir())) == 1
     assert not left.exists()
+
+
+def test_a_home_folder_that_cannot_be_is_refused_by_the_command_itself(
+    search: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_HOME", "~no such user/home")
+    with pytest.raises(ValidationError, match="name another folder"):
+        search("--sku", "A")
+
+
+def test_a_socket_that_does_not_listen_yet_is_not_removed(
+    own: App, search: Run, by_itself: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = socket.socket.listen
+
+    def late(listening: socket.socket) -> None:
+        search("--sku", "A")
+        listen(listening)
+
+    monkeypatch.setattr(socket.socket, "listen", late)
+    with SearchListener(own):
+        search("--sku", "A")
+    assert by_itself == ["A"]
 
 
 def test_a_closed_listener_leaves_nothing(
