@@ -137,14 +137,6 @@ def test_another_setting_is_not_answered(
     assert by_itself == ["A"]
 
 
-def test_other_code_is_not_answered(
-    listener: SearchListener, search: Run, by_itself: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "identity", lambda: "another version")
-    search("--sku", "A")
-    assert by_itself == ["A"]
-
-
 def test_a_folder_that_others_may_enter_is_not_trusted(
     listener: SearchListener, search: Run, by_itself: list[str], home: Path
 ) -> None:
