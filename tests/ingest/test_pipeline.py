@@ -922,9 +922,8 @@ def test_at_most_eight_threads_decode_on_any_number_of_cores(
 
 
 def test_an_ingest_restores_the_thread_count_of_torch(
-    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, three_threads: None
 ) -> None:
-    torch.set_num_threads(3)
     monkeypatch.setattr(prefetch, "ENCODERS", 3)
     seen: list[int] = []
     with pytest.raises(RuntimeError):
@@ -933,6 +932,15 @@ def test_an_ingest_restores_the_thread_count_of_torch(
     thread.start()
     thread.join()
     assert seen == [1, 3]
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """torch computes with three threads; FAISS may use the same library of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 def stopped(seen: list[int]) -> None:

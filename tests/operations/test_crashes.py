@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -19,6 +20,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
 from app.errors import BuildRunning, DatabaseUnavailable
 from app.index import faiss_io
+from app.index.faiss_library import faiss
 from app.index.file_store import IndexFiles
 from app.operations.migrate import migrate
 from app.search.filters import parse
@@ -162,6 +164,21 @@ def build_and_pause(settings: Settings, step: str, tell: Tell) -> None:
     steps[step]()
     App(settings, choose=choose_colours).indexer.rebuild()
     tell("never stopped")
+
+
+def test_a_fork_searches_after_threads_have_searched_here() -> None:
+    library = faiss()
+    index, before = library.IndexFlatIP(64), library.omp_get_max_threads()
+    vectors = np.random.default_rng(1).normal(size=(20_000, 64)).astype(np.float32)
+    index.add(vectors)
+    library.omp_set_num_threads(2)
+    try:
+        expected = index.search(vectors[:10], 3)[1]
+        child = fork(lambda tell: tell(str(index.search(vectors[:10], 3)[1].tolist())))
+        found = child.output.read()
+        assert (child.wait(), found) == (0, f"{expected.tolist()}\n")
+    finally:
+        library.omp_set_num_threads(before)
 
 
 @pytest.fixture

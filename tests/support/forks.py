@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
+
+HANGS_S = 900
+"""Seconds after which a child is ended by SIGALRM, so that one that hangs ends its test."""
 
 
 @dataclass
@@ -51,6 +55,8 @@ def fork(function: Callable[[Callable[[str], None]], object]) -> Fork:
         code = 1
         try:
             os.close(read)
+            signal.alarm(HANGS_S)
+            _compute_alone()
             function(lambda line: (os.write(write, f"{line}\n".encode()), None)[1])
             code = 0
         except BaseException:
@@ -59,3 +65,11 @@ def fork(function: Callable[[Callable[[str], None]], object]) -> Fork:
             os._exit(code)
     os.close(write)
     return Fork(pid, os.fdopen(read, encoding="utf-8"))
+
+
+def _compute_alone() -> None:
+    """Use no pool of OpenMP: the threads of the parent's do not exist here, and are waited for."""
+    if (faiss := sys.modules.get("faiss")) is not None:
+        faiss.omp_set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
