@@ -17,6 +17,7 @@ from app.catalog.service import CatalogService
 from app.config import Settings
 from app.db.engine import database_url, make_engine, make_fast_engine, make_search_engine
 from app.db.queries import models
+from app.db.statement_cancel import StatementCancel
 from app.encoders.base import Encoder, EncoderChoice
 from app.encoders.loading import automatic, choose_encoder
 from app.errors import LookalikeError
@@ -145,6 +146,11 @@ class App:
     @_Once
     def key_engine(self) -> Engine:
         return make_fast_engine(self.server_settings, KEY_CONNECTIONS)
+
+    @_Once
+    def statement_cancel(self) -> StatementCancel:
+        """Of what searches take connections for from now on."""
+        return StatementCancel(self.engine, self.search_engine, self.fast_engine)
 
     @_Once
     def files(self) -> IndexFiles:

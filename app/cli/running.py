@@ -66,20 +66,13 @@ def answers(options: Mapping[str, Any], photos: Photos) -> bool:
 
 def _ask(address: Path, options: Mapping[str, Any], photos: Photos) -> dict[str, str] | None:
     """The answer of the process behind a socket: `error`, or `out` and `err`. None without one."""
-    header = {
-        "identity": identity(),
-        "options": dict(options),
-        "photos": {name: [len(each) for each in contents] for name, contents in photos.items()},
-        "columns": shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
-        "plain": "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb",
-    }
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ACCEPT_S)
             connection.connect(str(address))
             if not is_own_user(connection):
                 return None
-            send(connection, header)
+            send(connection, _header(options, photos))
             if receive(connection) != WORKING:
                 return None
             connection.settimeout(SILENCE_S)
@@ -97,20 +90,31 @@ def _ask(address: Path, options: Mapping[str, Any], photos: Photos) -> dict[str,
     return answer if complete and all(isinstance(each, str) for each in answer.values()) else None
 
 
+def _header(options: Mapping[str, Any], photos: Photos) -> dict[str, Any]:
+    """What a process has to know of a command before its photos."""
+    return {
+        "identity": identity(),
+        "options": dict(options),
+        "photos": {name: [len(each) for each in contents] for name, contents in photos.items()},
+        "columns": shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
+        "plain": "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb",
+    }
+
+
 def _sockets() -> list[Path]:
     """The sockets of running processes, the newest first."""
-    folder = home() / FOLDER
     try:
+        folder = home() / FOLDER
         if not is_private(folder):
             return []
         found = [(each.stat().st_mtime, each) for each in folder.glob("*.sock")]
-    except OSError:
+    except (OSError, RuntimeError):  # a setting that the command itself refuses
         return []
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def home() -> Path:
-    """The home folder, as `Settings.home`."""
+    """The home folder, as `Settings.home`. Raises RuntimeError for a user who does not exist."""
     if named := os.environ.get("LOOKALIKE_HOME"):
         return Path(named).expanduser().absolute()
     from platformdirs import user_data_path

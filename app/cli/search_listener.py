@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -111,7 +111,8 @@ class SearchListener:
             name: [running.read(connection, size) for size in own]
             for name, own in header["photos"].items()
         }
-        with _beating(connection):
+        thread = threading.get_ident()
+        with _beating(connection, lambda: self._app.statement_cancel.cancel(thread)):
             answer = self._answer(header, photos)
         running.send(connection, answer)
 
@@ -120,6 +121,7 @@ class SearchListener:
         it would wait for a place, and where the error may be one of this process alone."""
         with captured(header["columns"], plain=header["plain"]) as output:
             try:
+                _ = self._app.statement_cancel  # knows the connections from now on
                 with self._app.admission.not_waiting():
                     print_answer(self._app, header["options"], photos, untrusted=True)
             except (Busy, DatabaseUnavailable):
@@ -130,8 +132,9 @@ class SearchListener:
 
 
 @contextmanager
-def _beating(connection: socket.socket) -> Iterator[None]:
-    """Tell a command regularly during the block that this process works on it."""
+def _beating(connection: socket.socket, ended: Callable[[], None]) -> Iterator[None]:
+    """Tell a command regularly during the block that this process works on it; once the command
+    has ended, call `ended` as often."""
     done = threading.Event()
 
     def beat() -> None:
@@ -139,7 +142,7 @@ def _beating(connection: socket.socket) -> Iterator[None]:
             try:
                 running.send(connection, running.WORKING)
             except OSError:
-                return  # the command has ended
+                ended()
 
     thread = threading.Thread(target=beat, name="search command beat", daemon=True)
     thread.start()
@@ -159,12 +162,16 @@ def _listening(path: Path) -> socket.socket | None:
     if not running.is_private(path.parent):
         return None
     _remove_stale(path.parent)
+    new = path.with_suffix(".new")  # until it listens, it looks like that of a killed process
+    new.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX)
     try:
-        listening.bind(str(path))
+        listening.bind(str(new))
         listening.listen()
+        new.rename(path)
     except BaseException:
         listening.close()
+        new.unlink(missing_ok=True)
         raise
     return listening
 

@@ -7,8 +7,7 @@ is never changed once it is searched; search parameters are passed with each que
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.index import kmeans
-from app.index.faiss_library import faiss
+from app.index.faiss_library import faiss, one_thread
 from app.index.id_selectors import ExcludedIds, Ids, IdSelector, combined
 from app.types import EmbeddingRows, Vector, Vectors
 from app.vectors import to_float32, unit_rows
@@ -309,18 +308,6 @@ def deep_search_size(initial_fetch: int, k: int, share: float) -> tuple[int, int
     The k-th row that passes has a rank of about k / share, occasionally 1.5 times that.
     """
     return math.ceil(1.3 * initial_fetch / share), math.ceil(1.5 * k / share)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """FAISS searches with the calling thread only, for few queries: with two threads, 290 queries
-    took 1.6 times the processor time and nine twice, because the threads wait actively."""
-    before = faiss().omp_get_max_threads()
-    faiss().omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss().omp_set_num_threads(before)
 
 
 def _list_parameters(nprobe: int, passes: Any) -> Any:

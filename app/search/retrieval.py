@@ -14,7 +14,8 @@ from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index import faiss_index
-from app.index.faiss_index import AnnIndex, Nominees, one_thread
+from app.index.faiss_index import AnnIndex, Nominees
+from app.index.faiss_library import one_thread
 from app.index.file_store import IndexFiles, ReadIndexFile
 from app.index.id_selectors import ExcludedIds, IdSelector
 from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors

@@ -13,16 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
+from pydantic import ValidationError
 
 from app.bootstrap import App
 from app.cli import cli, running, search_answer
+from app.cli import search as search_command
 from app.cli.search_listener import SearchListener
 from app.config import Settings
 from app.errors import DatabaseUnavailable, LookalikeError, UnknownProduct
 from app.search.vector_cache import VectorCache
 from app.types import Query, SearchResult
 from support.colours import choose_colours, photo
+from support.concurrency import wait_until
 from support.copies import copied_for
 from support.shop import add
 
@@ -51,6 +55,7 @@ def own(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("LOOKALIKE_HOME", str(home))
     monkeypatch.setenv("LOOKALIKE_DATABASE_URL", database_url)
     monkeypatch.setenv("LOOKALIKE_SEARCHES_AT_ONCE", "1")
+    monkeypatch.setenv("LOOKALIKE_STATEMENT_TIMEOUT_S", "3600")
     monkeypatch.setitem(App.__init__.__kwdefaults__, "choose", choose_colours)
     with App(Settings()) as app:
         yield app
@@ -132,14 +137,6 @@ def test_another_setting_is_not_answered(
     assert by_itself == ["A"]
 
 
-def test_other_code_is_not_answered(
-    listener: SearchListener, search: Run, by_itself: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "identity", lambda: "another version")
-    search("--sku", "A")
-    assert by_itself == ["A"]
-
-
 def test_a_folder_that_others_may_enter_is_not_trusted(
     listener: SearchListener, search: Run, by_itself: list[str], home: Path
 ) -> None:
@@ -201,6 +198,40 @@ def test_a_long_search_is_waited_for_as_long_as_the_process_works(
     monkeypatch.setattr(running, "send", noted)
     monkeypatch.setattr(own.search, "search", slow)
     assert "title B" in search("--sku", "A") and by_itself == []
+
+
+def test_a_statement_of_a_command_that_has_ended_is_cancelled(
+    listener: SearchListener,
+    own: App,
+    home: Path,
+    database_url: str,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def waiting() -> bool:
+        query = (
+            "SELECT FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return sql.execute(query).fetchone() is not None
+
+    monkeypatch.setattr(running, "BEAT_S", 0.05)
+    given = search_command.search.make_context("search", ["--sku", "A"]).params
+    photos: dict[str, list[int]] = {"photo": [], "also": [], "not_like": []}
+    options = {name: value for name, value in given.items() if name not in photos}
+    header = {
+        "identity": running.identity(), "options": options, "photos": photos,
+        "columns": None, "plain": True,
+    }  # fmt: skip
+    (address,) = (home / running.FOLDER).iterdir()
+    with psycopg.connect(database_url) as holder, socket.socket(socket.AF_UNIX) as command:
+        holder.execute("LOCK TABLE product")
+        command.connect(str(address))
+        running.send(command, header)
+        assert running.receive(command) == running.WORKING
+        wait_until(waiting)
+        command.close()
+        wait_until(lambda: not waiting() and not own.admission.running)
 
 
 def message(json_text: str) -> bytes:
@@ -310,6 +341,29 @@ def test_the_socket_of_a_killed_process_is_passed_over_and_removed(
         with SearchListener(own):
             assert len(list(left.parent.iterdir())) == 1
     assert not left.exists()
+
+
+def test_a_home_folder_that_cannot_be_is_refused_by_the_command_itself(
+    search: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_HOME", "~no such user/home")
+    with pytest.raises(ValidationError, match="name another folder"):
+        search("--sku", "A")
+
+
+def test_a_socket_that_does_not_listen_yet_is_not_removed(
+    own: App, search: Run, by_itself: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = socket.socket.listen
+
+    def late(listening: socket.socket) -> None:
+        search("--sku", "A")
+        listen(listening)
+
+    monkeypatch.setattr(socket.socket, "listen", late)
+    with SearchListener(own):
+        search("--sku", "A")
+    assert by_itself == ["A"]
 
 
 def test_a_closed_listener_leaves_nothing(
