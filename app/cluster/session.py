@@ -7,10 +7,11 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -34,12 +35,25 @@ STALLED_S = 30.0
 REASON_CHARACTERS = 300
 """Of the reason of Ray, the end is shown: it has the cause."""
 
+NOT_IMPORTED = "The remote function failed to import on the worker"
+"""The beginning of what Ray says of a worker that has no module of ours."""
+
 REACH_S = 10.0
 """Seconds in which a cluster must take a connection."""
 
 
 class RayUnavailable(LookalikeError):
     """There is no Ray cluster to run on."""
+
+
+class ClusterLost(LookalikeError):
+    """The Ray cluster does not answer any more. What was written stays: start it again, or another
+    one, and run the same command."""
+
+
+class NotInstalled(LookalikeError):
+    """A machine of the cluster cannot load Lookalike. Install the same versions of it, of Python
+    and of Ray everywhere, with the extra `ray`."""
 
 
 class Cluster:
@@ -72,7 +86,8 @@ class Cluster:
 
         A call whose node or process was lost is made again, also if it had been completed: the
         function must be idempotent. Calls are taken from the iterable when there is room for them.
-        Raises the error that a call raises; the others are then cancelled.
+        Raises the error that a call raises, after the others are cancelled, ClusterLost and
+        NotInstalled.
         """
         remote = self._ray.remote(
             num_cpus=self._cpus, num_gpus=int(self._uses_gpus), max_retries=-1
@@ -88,9 +103,14 @@ class Cluster:
                 self._tell_stalled()
                 for each in done:
                     yield self._result(each)
+        except _client_errors() as exc:
+            if isinstance(exc, self._ray.exceptions.RayTaskError):
+                raise
+            raise (NotInstalled if isinstance(exc, ImportError) else ClusterLost)() from exc
         finally:
-            for each in running:
-                self._ray.cancel(each)
+            with suppress(*_client_errors()):
+                for each in running:
+                    self._ray.cancel(each)
 
     def _result(self, reference: Any) -> Any:
         try:
@@ -98,6 +118,8 @@ class Cluster:
         except self._ray.exceptions.RayTaskError as exc:
             if isinstance(exc.cause, LookalikeError):
                 raise exc.cause from exc
+            if NOT_IMPORTED in str(exc.cause):
+                raise NotInstalled() from exc
             raise
 
     def _on_node(self, resources: dict[str, float]) -> int:
@@ -108,6 +130,14 @@ class Cluster:
         if not self.slots and time.monotonic() > self._told_at + STALLED_S:
             self._told_at = time.monotonic()
             self._notify(f"Waiting: no node of the cluster has {_wanted(self._cpus)} at present.")
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What Ray's client raises when it has lost the cluster, and when its process there does not
+    know a module; it has imported gRPC."""
+    grpc = sys.modules.get("grpc")
+    errors = (ConnectionError, ImportError)
+    return errors if grpc is None else (*errors, grpc.RpcError)
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from click.testing import CliRunner
 from app.bootstrap import App
 from app.cli import cli
 from app.cluster import job, session, tasks
-from app.cluster.session import QUEUED_PER_SLOT, Cluster, RayUnavailable, connect
+from app.cluster.session import (
+    QUEUED_PER_SLOT,
+    Cluster,
+    ClusterLost,
+    NotInstalled,
+    RayUnavailable,
+    connect,
+)
 from app.config import Settings
 from app.errors import BadInput, LookalikeError, ModelNotMaintained, ModelUnavailable
 from support.sources import ingest, write_source
@@ -62,6 +69,8 @@ class CountedRay:
             {"Alive": alive is None or number < alive, "Resources": each}
             for number, each in enumerate(resources)
         ]
+        self.exceptions = SimpleNamespace(RayTaskError=())
+        self.cancel: Callable[[Any], object] = pytest.fail
         self.options: dict[str, Any] = {}
         self.in_flight = 0
         self.most = 0
@@ -114,6 +123,43 @@ def test_it_is_said_that_tasks_wait_for_a_node() -> None:
     cluster = Cluster(CountedRay({"CPU": 1.0}, alive=0), 2, told.append)
     assert list(cluster.run(abs, [(-1,), (-2,)])) == [1, 2]
     assert told == ["Waiting: no node of the cluster has 2 processors at present."]
+
+
+class RpcError(Exception):
+    """That of gRPC."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionError("disconnected"), ClusterLost),
+        (RpcError("UNAVAILABLE"), ClusterLost),
+        (ModuleNotFoundError("No module named 'app'"), NotInstalled),
+    ],
+)
+def test_a_cluster_that_is_lost_or_lacks_lookalike_is_said(
+    error: Exception, told: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", SimpleNamespace(RpcError=RpcError))
+    ray = CountedRay({"CPU": 1.0})
+    ray.wait = Mock(side_effect=error)  # type: ignore[method-assign]
+    ray.cancel = Mock(side_effect=ConnectionError)
+    with pytest.raises(told):
+        list(Cluster(ray, 1, pytest.fail).run(abs, [(-1,)]))
+
+
+class RayTaskError(Exception):
+    """That of Ray, with the error of the task."""
+
+    cause = RuntimeError(f"{session.NOT_IMPORTED}. This may be because …")
+
+
+def test_a_worker_that_lacks_lookalike_is_said() -> None:
+    ray = CountedRay({"CPU": 1.0})
+    ray.exceptions.RayTaskError = RayTaskError
+    ray.get = Mock(side_effect=RayTaskError)  # type: ignore[method-assign]
+    with pytest.raises(NotInstalled, match="everywhere"):
+        list(Cluster(ray, 1, pytest.fail).run(abs, [(-1,)]))
 
 
 def test_ray_does_not_keep_the_signal_that_ends_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
