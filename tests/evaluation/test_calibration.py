@@ -445,11 +445,8 @@ def test_text_queries_have_no_labels(settings: Settings, app: App, sql: psycopg.
 @pytest.fixture
 def ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that run here use the small encoder and this test's database."""
-    for command in ("calibrate", "search"):
-        monkeypatch.setattr(
-            f"app.cli.{command}.App",
-            lambda *_: App(settings, choose=choose_colours),
-        )
+    for module in ("cli.calibrate", "bootstrap"):
+        monkeypatch.setattr(f"app.{module}.App", lambda *_: App(settings, choose=choose_colours))
 
 
 @pytest.mark.usefixtures("ours")

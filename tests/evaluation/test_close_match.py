@@ -365,10 +365,8 @@ def status(app: App) -> HealthStatus:
 @pytest.fixture
 def ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that run here use the small encoder and this test's database."""
-    for command in ("calibrate", "search"):
-        monkeypatch.setattr(
-            f"app.cli.{command}.App", lambda *_: App(settings, choose=choose_colours)
-        )
+    for module in ("cli.calibrate", "bootstrap"):
+        monkeypatch.setattr(f"app.{module}.App", lambda *_: App(settings, choose=choose_colours))
 
 
 @pytest.mark.usefixtures("quiet", "ours")

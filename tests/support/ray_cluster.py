@@ -49,12 +49,27 @@ def small_cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         Config.initialize("")  # it is read when Ray is imported, which another test may have done
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        cluster = _started(Cluster)
         try:
-            cluster.add_node(**NODE)
             ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
             yield cluster
         finally:
             ray.shutdown()
             cluster.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(kind: Any) -> Any:
+    """A cluster of two nodes; it is begun again where Ray waited in vain for one of them, at most
+    30 seconds whatever its settings."""
+    for attempts_left in reversed(range(3)):
+        cluster = kind()
+        try:
+            for _ in range(2):
+                cluster.add_node(**NODE)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            if not attempts_left:
+                raise
+    raise AssertionError

@@ -158,8 +158,8 @@ TEXT_FIELDS = {"label", "help", "placeholder", "body", "title", "options", "cont
 """Fields of Streamlit's messages that are shown."""
 
 NAMES = re.compile(
-    r"\S+://\S+|\S+\.(png|csv)|\b(SKU|MB|kB|PDF|PNG|CSV|PostgreSQL|pgvector|faiss|exact|words|"
-    r"colours|flat|watched|Flat|ColourEncoder|localhost|postgresql|Ada|min)\b|:material/\w+:"
+    r"\S+://\S+|\S+\.(png|csv)|\b(SKU|MB|kB|PDF|PNG|CSV|PostgreSQL|pgvector|OpenVINO|torch|faiss|exact|"
+    r"words|colours|flat|watched|Flat|ColourEncoder|localhost|postgresql|Ada|min)\b|:material/\w+:"
     r"|:small"
 )
 """What is the same in each language: names and units."""
