@@ -50,6 +50,9 @@ LEAST_BYTES = 500
 ELEMENTS = ("BidiComponent", "Button", "FileUploader", "Html", "Selectbox", "TextInput")
 """Streamlit's names of what the search page draws at first."""
 
+FONTS = ("SourceSansVF-Upright", "MaterialSymbols-Rounded")
+"""Streamlit's names of the fonts of text and icons."""
+
 IMPORTS = re.compile(r"""(?:from|import)["'`]\./([\w.-]+\.js)["'`]""")
 """Static imports of a module of its folder."""
 
@@ -71,7 +74,8 @@ class PageFiles:
         folder = Path(get_static_dir())
         index = (folder / "index.html").read_text(encoding="utf-8")
         modules = needed_later(folder / "static" / "js", index)
-        self._documents = {name: document(index, modules, name) for name in languages()}
+        letters = fonts(folder / "static" / "media")
+        self._documents = {name: document(index, modules, name, letters) for name in languages()}
         self._packed = {
             name: gzip.compress(content, mtime=0) for name, content in self._documents.items()
         }
@@ -124,14 +128,20 @@ def accepts_gzip(header: str) -> bool:
     return weights.get("gzip", weights.get("*", False))
 
 
-def document(index: str, modules: Sequence[str] = (), language: str = ENGLISH) -> bytes:
+def document(
+    index: str, modules: Sequence[str] = (), language: str = ENGLISH, letters: Sequence[str] = ()
+) -> bytes:
     """Streamlit's document (HTML) in a language, with our script in its head, and our style sheet
     in its body, where it comes after the rules that Streamlit adds to the head later.
 
-    `modules` are names of files that the browser should load beside those of the document.
+    `modules` are names of files that the browser should load beside those of the document, and
+    `letters` those of fonts.
     """
     links = [
         f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in modules
+    ] + [
+        f'<link rel="preload" as="font" crossorigin href="./static/media/{name}">'
+        for name in letters
     ]
     index = _inserted(index, "\n".join(links), after="<head>")
     translated = catalogue(language).gettext
@@ -141,6 +151,12 @@ def document(index: str, modules: Sequence[str] = (), language: str = ENGLISH) -
     style = f"<style>{STYLE}{''.join(labels)}</style>"
     index = index.replace('<html lang="en">', f'<html lang="{language}">')
     return _inserted(_inserted(index, script, after="<head>"), style, after="<body>").encode()
+
+
+def fonts(folder: Path) -> list[str]:
+    """The files of the fonts in a folder of Streamlit's that every page shows: a browser asks for
+    them only when it draws text, and until it has that of the icons it draws their names."""
+    return sorted(file.name for name in FONTS for file in folder.glob(f"{name}.*.woff2"))
 
 
 def needed_later(folder: Path, index: str) -> list[str]:

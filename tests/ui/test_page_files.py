@@ -16,7 +16,15 @@ from streamlit.file_util import get_static_dir
 from streamlit.web.server.starlette.starlette_auth_routes import create_auth_routes
 
 from app.cli.serve_page import PAGE
-from app.ui.page_files import ELEMENTS, PageFiles, accepts_gzip, document, needed_later
+from app.ui.page_files import (
+    ELEMENTS,
+    FONTS,
+    PageFiles,
+    accepts_gzip,
+    document,
+    fonts,
+    needed_later,
+)
 
 ENCODINGS = {
     "gzip, br": True, "br;q=1.0, GZIP;q=0.5": True, "*": True, "br, *;q=0.1": True,
@@ -49,8 +57,16 @@ def test_the_document_names_what_the_first_elements_import_once_each(tmp_path: P
 
 
 def test_streamlit_has_the_elements_under_these_names() -> None:
-    names = needed_later(Path(get_static_dir()) / "static" / "js", "")
+    folder = Path(get_static_dir()) / "static"
+    names = needed_later(folder / "js", "")
     assert {name.partition(".")[0] for name in names} >= set(ELEMENTS)
+    letters = fonts(folder / "media")
+    assert {name.partition(".")[0] for name in letters} == set(FONTS)
+    for name in letters:
+        assert (
+            f'as="font" crossorigin href="./static/media/{name}"'
+            in document(INDEX, letters=letters).decode()
+        )
 
 
 @pytest.mark.parametrize(
