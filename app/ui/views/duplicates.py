@@ -123,9 +123,9 @@ def progress_text(progress: ReviewProgress) -> str:
 def _waiting_text(progress: ReviewProgress) -> str:
     text = ngettext("{count} more pair waits", "{count} more pairs wait", progress.waiting)
     text = text.format(count=format_number(progress.waiting))
-    if progress.waiting_by_pictures:
-        more = _("and {count} that only look alike")
-        text += f", {more.format(count=format_number(progress.waiting_by_pictures))}"
+    if progress.waiting_weak:
+        more = _("and {count} that only look or read alike")
+        text += f", {more.format(count=format_number(progress.waiting_weak))}"
     return text
 
 
