@@ -41,8 +41,8 @@ def main() -> None:
     write(arguments.data, arguments.out, arguments.count, arguments.again, arguments.seed)
 
 
-def write(data: Path, out: Path, count: int, again: int, seed: int = 5) -> list[tuple[str, str]]:
-    """Write the catalogue; returns the pairs of skus that are one product."""
+def write(data: Path, out: Path, count: int, again: int, seed: int = 5) -> None:
+    """Write the catalogue, and the pairs of skus that are one product."""
     rng = np.random.default_rng(seed)
     rows = {row["sku"]: row for row in read(data / "clothing" / "catalogue.csv")}
     cuts = cut_outs(data / "clothing", rng, count)
@@ -76,7 +76,6 @@ def write(data: Path, out: Path, count: int, again: int, seed: int = 5) -> list[
         writer.writerows(written[place] for place in order.tolist())
     with (out / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("sku_a", "sku_b"), *pairs])
-    return pairs
 
 
 def _listed(out: Path, row: Row, sku: str, photo: Image.Image) -> Row:

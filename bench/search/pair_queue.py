@@ -6,7 +6,8 @@ Two catalogues with known pairs, embedded encoder: `clothing` of DATA, whose dup
 in another year or notation, and a studio's of the same garments, one pose on white, with other
 colours as other products and second listings under other words
 (`bench.data.studio_catalogue`). The order of the queue against that of the distance alone, of the
-same candidates. `--loaded NAME=HOME` takes a catalogue that was loaded before.
+same candidates. `--loaded NAME=HOME` takes a catalogue that was loaded before, and
+`--studio FOLDER` one that was written before.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--loaded", action="append", default=[], metavar="NAME=HOME")
+    parser.add_argument("--studio", type=Path)
     options = parser.parse_args()
     loaded = dict(each.split("=", 1) for each in options.loaded)
     report = BenchmarkReport("pair_queue", "The first pairs to judge that are one product")
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as folder:
         clothing = options.data / "clothing" / "catalogue.csv"
         known = {"clothing": generic_titles.same_products(generic_titles.read(clothing))}
-        studio = Path(folder, "studio")
-        known["studio"] = studio_catalogue.write(options.data, studio, 500, 90)
+        studio = options.studio or Path(folder, "studio")
+        if options.studio is None:
+            studio_catalogue.write(options.data, studio, 500, 90)
+        pairs = generic_titles.read(studio / "pairs.csv")
+        known["studio"] = [(row["sku_a"], row["sku_b"]) for row in pairs]
         sources = {"clothing": clothing, "studio": studio / "catalogue.csv"}
         for name, source in sources.items():
             home = Path(loaded.get(name, Path(folder, f"{name}-home")))
