@@ -4,14 +4,18 @@
 #   MODEL_REVISION   commit of a hub model; empty: the one pinned for its name
 #   TORCH_INDEX_URL  the package index that torch comes from; empty: that of pip, whose torch brings
 #                    gigabytes of libraries for GPUs
+#   EXTRAS           extras of pyproject.toml, separated by commas: 'ray' for a Ray cluster
 ARG PYTHON_VERSION=3.11
 
 # The dependencies alone: what else changes in pyproject.toml, such as the version, does not
 # install them again.
 FROM python:${PYTHON_VERSION}-slim AS requirements
+ARG EXTRAS=
 COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > /requirements.txt
+RUN python -c "import os, tomllib; read = tomllib.load(open('pyproject.toml', 'rb')); \
+print(*read['project']['dependencies'], sep='\n'); \
+[print(*read['project']['optional-dependencies'][extra], sep='\n') \
+for extra in os.environ['EXTRAS'].split(',') if extra]" > /requirements.txt
 
 FROM python:${PYTHON_VERSION}-slim AS dependencies
 ARG TORCH_VERSION=2.13.0

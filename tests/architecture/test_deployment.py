@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,7 +371,16 @@ def test_dependencies_are_installed_again_only_when_they_change(steps: list[Step
     copied = [step.words for step in dependencies if step.name == "COPY"]
     assert copied == ["--from=requirements /requirements.txt /requirements.txt"]
     (read,) = [s.words for s in steps if s.stage == stages["requirements"] and s.name == "RUN"]
-    assert "['project']['dependencies']" in read
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in ("", "ray"):
+        shell = {
+            "EXTRAS": extra,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin"]),
+        }
+        script = read.removesuffix("> /requirements.txt")
+        done = subprocess.run(["sh", "-c", script], cwd=REPO, env=shell, capture_output=True)
+        wanted = project["dependencies"] + project["optional-dependencies"].get(extra, [])
+        assert done.stdout.decode().splitlines() == wanted, done.stderr
     last = [step for step in steps if step.stage == steps[-1].stage]
     names = [step.name for step in last]
     assert max(i for i, name in enumerate(names) if name == "COPY") < names.index("ARG")
