@@ -1,4 +1,5 @@
 # One image for the page, the HTTP API, the worker and every command. Build arguments:
+#   PYTHON_VERSION   3.11 or newer
 #   MODEL            what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with -int8
 #                    behind it, in 8-bit numbers
 #   MODEL_REVISION   commit of a hub model; empty: the one pinned for its name
@@ -61,10 +62,10 @@ RUN mkdir -p /opt/models \
     fi \
     && chmod -R a+rX /opt/models
 
-FROM python:${PYTHON_VERSION}-slim
+# Not a copy of the dependencies, gigabytes, but their stage with more on top.
+FROM dependencies
 RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
     && install -d -o lookalike -g lookalike /var/lib/lookalike/index /var/lib/lookalike/downloads
-COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=model /opt/models /opt/models
 COPY --from=project /opt/lookalike /opt/lookalike
 ARG MODEL=embedded
