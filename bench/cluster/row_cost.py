@@ -96,7 +96,8 @@ def used(app: App) -> float:
 
 def sizes(app: App) -> dict[str, int]:
     with app.engine.connect() as connection:
-        return dict(connection.execute(text(SIZES)).mappings().one())
+        row = connection.execute(text(SIZES)).mappings().one()
+        return {name: int(value) for name, value in row.items()}
 
 
 def log_position(app: App) -> int:
