@@ -86,7 +86,7 @@ def test_no_page_breaks_a_rule_of_wcag_aa(
         assert violations(page) == []
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
-    page.locator(".st-key-share button").first.click()
+    page.locator(".st-key-share").get_by_role("button").first.click()
     expect(page.locator(".st-key-shared_link")).to_be_visible()
     assert violations(page) == []
     for path in ("duplicates", "health", "index", *EMPTY_OR_FAILED):
