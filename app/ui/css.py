@@ -36,6 +36,9 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .stPrintFixedWidth { min-height: 72px }
 .st-key-checks { min-height: 24rem }
 .st-key-pair { min-height: 16rem }
+.st-key-pair [data-testid="stSkeleton"] { height: auto; aspect-ratio: 8 / 3 }
+.st-key-pair-fields { min-height: 24rem }
+.stForm [data-testid="stSkeleton"] { height: 4.25rem }
 [class*="st-key-card-"] > .stElementContainer > [data-testid="stSkeleton"] { height: auto;
   aspect-ratio: 1; margin-bottom: 9.5rem }
 [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 2rem; width: 4rem }

@@ -148,7 +148,8 @@ def _draw_pair(app: App, pair: ReviewPair) -> None:
             _draw_buttons(app, pair, None)
         else:
             _draw_buttons(app, pair, require_name())
-    st.html(fields_html(pair))
+    with st.container(key="pair-fields"):
+        st.html(fields_html(pair))
 
 
 def _draw_buttons(app: App, pair: ReviewPair, name: str | None) -> None:
