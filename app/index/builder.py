@@ -36,6 +36,10 @@ from app.types import IN_PARTS, Build, BuildPart, Model, ProgressCallback, Vecto
 RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
 
+SCREENED_ROWS = 1_000_000
+"""From so many rows on a code is tried with the rows nearest to the queries, about 100,000, before
+all rows are encoded."""
+
 
 class Fill(Protocol):
     """Adds embeddings to an empty index."""
@@ -359,6 +363,18 @@ def _measured(index: _Built, benchmark: RecallBenchmark) -> _MeasuredIndex[_Buil
     )
 
 
+def _fails(
+    code: Code, centroids: Vectors, benchmark: RecallBenchmark, goal: float, max_pool: int
+) -> bool:
+    """Whether even among the rows nearest to the queries the code needs too many nominees: then it
+    does among all rows, as more of them compete."""
+    index = faiss_index.inverted_lists(centroids, code)
+    for ids, vectors in benchmark.nearest_rows():
+        faiss_index.add(index, ids, vectors)
+    pool = recall.smallest_pool(index, benchmark, faiss_index.DEPTHS[0], goal, max_pool)
+    return pool > max_pool
+
+
 def _smallest_index(
     source: Embeddings, real: Vectors, goal: float, build: Callable[[Vectors, Code], _Built]
 ) -> _MeasuredIndex[_Built]:
@@ -372,8 +388,14 @@ def _smallest_index(
     del pictures
     codes = faiss_index.codes(source.rows)
     for code in codes:
+        max_pool = None if code == codes[-1] else faiss_index.max_pool(source.rows)
+        if (
+            max_pool is not None
+            and source.rows >= SCREENED_ROWS
+            and _fails(code, centroids, benchmark, goal, max_pool)
+        ):
+            continue
         index = build(centroids, code)
-        max_pool = None if code == codes[-1] else faiss_index.MAX_POOL
         tuned = recall.tune(index, benchmark, goal, max_pool)
         if tuned is None:
             continue
