@@ -281,7 +281,8 @@ def _fails(
     index = faiss_index.inverted_lists(centroids, code)
     for ids, vectors in benchmark.nearest_rows():
         faiss_index.add(index, ids, vectors)
-    return recall.smallest_pool(index, benchmark, faiss_index.DEPTHS[0], goal) > max_pool
+    pool = recall.smallest_pool(index, benchmark, faiss_index.DEPTHS[0], goal, max_pool)
+    return pool > max_pool
 
 
 def _smallest_index(
@@ -296,7 +297,7 @@ def _smallest_index(
     del pictures
     codes = faiss_index.codes(source.rows)
     for code in codes:
-        max_pool = None if code == codes[-1] else faiss_index.MAX_POOL
+        max_pool = None if code == codes[-1] else faiss_index.max_pool(source.rows)
         if (
             max_pool is not None
             and source.rows >= SCREENED_ROWS

@@ -313,7 +313,7 @@ def tune(
         smallest = max(by_depth.values(), default=MIN_NPROBE)
         nprobe = min(max(smallest, _first_nprobe(index, measure, depth, goal)), nlist)
         if index.kind == "rabitq":
-            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal)
+            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
             if max_pool is not None and pool[str(DEPTHS[0])] > max_pool:
                 return None
         else:
@@ -326,10 +326,14 @@ def tune(
     return AnnIndex(index.faiss_index, index.kind, parameters)
 
 
-def smallest_pool(index: AnnIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
-    """The number of nominees that `tune` would choose for a depth."""
+def smallest_pool(
+    index: AnnIndex, measure: RecallMeasure, depth: int, goal: float, max_pool: int
+) -> int:
+    """The number of nominees that `tune` would choose for a depth; more than `max_pool` stand for
+    any greater number."""
     nprobe = max(MIN_NPROBE, _first_nprobe(index, measure, depth, goal))
-    return _smallest_pool(index, measure, depth, min(nprobe, index.faiss_index.nlist), goal)
+    nprobe = min(nprobe, index.faiss_index.nlist)
+    return _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
 
 
 def _first_nprobe(index: AnnIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
@@ -338,15 +342,21 @@ def _first_nprobe(index: AnnIndex, measure: RecallMeasure, depth: int, goal: flo
 
 
 def _smallest_pool(
-    index: AnnIndex, measure: RecallMeasure, depth: int, nprobe: int, goal: float
+    index: AnnIndex,
+    measure: RecallMeasure,
+    depth: int,
+    nprobe: int,
+    goal: float,
+    max_pool: int | None = None,
 ) -> int:
     """The number of nominees that reaches halfway from the goal to what these lists can reach, as
-    with the lists; more than POOL_FACTOR * `depth` if none does.
+    with the lists; one more than were tried if none does. Tried are POOL_FACTOR * `depth`, at every
+    depth as many more as `max_pool` allows at the first.
 
     FAISS skips vectors by a first estimate that it compares with the best k, so a search for fewer
     nominees finds less than the first ones of a search for more: what is chosen is searched again.
     """
-    most = POOL_FACTOR * depth
+    most = POOL_FACTOR * depth + max(0, (max_pool or 0) - POOL_FACTOR * DEPTHS[0])
     recalls = measure.recall_by_pool(index, depth, nprobe, most)
     target = (goal + recalls[-1]) / 2
     pool = 1 + int(np.searchsorted(recalls, target))
