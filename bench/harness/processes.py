@@ -55,3 +55,19 @@ def run(command: Sequence[str], **environment: str) -> ProcessResult:
         output,
         usage.ru_utime + usage.ru_stime,
     )
+
+
+def postgres_cpu_s(home: Path) -> float:
+    """CPU seconds used by the embedded server of a home so far, with processes that have ended."""
+    postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # the process has ended
+        if int(stat.parent.name) == postmaster:
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == postmaster:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
