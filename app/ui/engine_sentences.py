@@ -317,8 +317,9 @@ SENTENCES = (
     N_("The trigger that stamps changed rows is missing or off on {tables}, so an index could "
        "not tell what changed after it. Enable it: ALTER TABLE embedding ENABLE ALWAYS TRIGGER "
        "embedding_stamp."),
-    N_("{number} embeddings were counted, and {number_2} were read for the parts; do all nodes reach "
-       "the same server?"),
+    N_("{number} embeddings were counted, and {number_2} were read for the parts; do all nodes "
+       "reach the same server?"),
+    N_("no part of build {build} answered in time"),
     # The model.
     N_("The encoder is not the one that the embeddings of this database were made with."),
     N_("The model cannot be loaded."),
