@@ -384,8 +384,6 @@ SENTENCES = (
     N_("pgvector's index answered, with a recall@10 of {number} when it was measured over "
        "{number_2} embeddings"),
     N_("the words rank the {number} products nearest to the photo"),
-    N_("the words rank the {number} products nearest to the photo, {number_2} of which have any "
-       "of them in the catalogue"),
     N_("recall@10 is {number}, below {number_2}"),
     N_("filtered recall@10 is {number}, below {number_2}"),
 )  # fmt: skip
