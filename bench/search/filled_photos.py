@@ -86,7 +86,7 @@ def main() -> None:
     real = Catalogue(arguments.data, None, encoder)
     groups, halves = {}, {}
     for name, group in chosen.items():
-        catalogue = white if name in (*SETS, "two") else real
+        catalogue = white if name in SETS else real
         groups[name] = np.array([measures(catalogue, encoder, photo) for photo in group])
         halves[name] = np.array([half(photo.skus[0]) for photo in group])
         encoder.save()

@@ -56,22 +56,31 @@ class Photo:
 @dataclass(frozen=True)
 class Answer:
     """Similarities of a photo to all products, of the whole and of each object; the objects' boxes,
-    the cost in encodes, the lead that objects need to count (None: none), how many of them may, and
-    the photo's border texture (None where the whole was the answer)."""
+    the cost in encodes, the lead that objects need to count (None: none) with the share of the gain
+    in it, how many of them may, the photo's border texture (None where the whole was the answer),
+    and how much more similar the first object is to its best picture than the whole is."""
 
     whole: NDArray[np.float32]
     objects: tuple[NDArray[np.float32], ...]
     boxes: tuple[Region, ...]
     cost: float
     lead: float | None = None
+    share: float = 0.0
     counting: int = 0
     texture: float | None = None
+    gain: float = 0.0
+
+    @property
+    def led_by(self) -> float:
+        """The lead of the first object, -inf without any."""
+        if not self.objects:
+            return -np.inf
+        return float(self.objects[0].max() - self.whole.max() + self.share * self.gain)
 
     @property
     def leads(self) -> bool:
         """Whether the objects count in the merged list."""
-        needed = -2.0 if self.lead is None else self.whole.max() + self.lead
-        return bool(self.objects) and bool(self.objects[0].max() >= needed)
+        return bool(self.objects) and (self.lead is None or self.led_by >= self.lead)
 
     @property
     def merged(self) -> NDArray[np.float32]:
@@ -163,6 +172,14 @@ class Catalogue:
         best = np.maximum.reduceat(vectors @ self._vectors.T, self._first, axis=1)
         return np.asarray(best, np.float32)
 
+    def gain(self, vectors: Vectors, whole: Vector, absent: NDArray[np.bool_]) -> float:
+        """How much more similar the best of `vectors` is to its best picture than `whole` is; the
+        pictures of `absent` products do not count."""
+        found = self._vectors @ vectors.T
+        found[np.repeat(absent, np.diff(self._first, append=len(found)))] = -1
+        best = int(found.max(axis=1).argmax())
+        return float(found[best].max() - self._vectors[best] @ whole)
+
 
 def cut(picture: Image.Image, box: Region) -> Image.Image:
     """A part of a picture."""
@@ -205,7 +222,11 @@ def answer(
         for each, crop in zip_longest(chosen, crops)
     )
     cost = 1 + map_cost + len(crops)
-    return Answer(whole, objects, boxes, cost, limits.lead, limits.merged, windows.texture)
+    first = object_vectors(windows, chosen[0], crops[0] if crops else None)
+    gain = catalogue.gain(np.stack(first), encoder.picture(photo.path), absent)
+    return Answer(
+        whole, objects, boxes, cost, limits.lead, limits.gain, limits.merged, windows.texture, gain
+    )
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:
@@ -237,9 +258,8 @@ def judged(catalogue: Catalogue, encoder: CachedEncoder, group: Sequence[Photo])
     found = []
     for photo in group:
         each, expected = answer(catalogue, encoder, photo), catalogue.same[photo.skus[0]]
-        lead = each.objects[0].max() - each.whole.max() if each.objects else -np.inf
         together = rank(replace(each, lead=None).merged, expected)
-        found.append(Judged(photo.skus[0], rank(each.whole, expected), together, float(lead)))
+        found.append(Judged(photo.skus[0], rank(each.whole, expected), together, each.led_by))
     return found
 
 
