@@ -58,7 +58,7 @@ class ObjectLimits:
 
 
 LIMITS: Mapping[tuple[str, str], ObjectLimits] = {
-    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24, exact=2, most=4),
+    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.44, gain=0.5, exact=2, most=4),
 }
 """Limits by the beginnings of the model's name and revision, fitted by `bench/search/objects.py`.
 The defaults were fitted for version 1 of the embedded encoder."""
@@ -300,9 +300,9 @@ class ObjectFinder:
             return PhotoObjects(similarity)
         chosen = best_windows(comparison, windows, whole)
         if chosen is None:
-            return PhotoObjects(similarity, texture=windows.texture, compared=False)
+            return replace(seen_photo(similarity, windows, whole), compared=False)
         objects = self._exact(query, windows, chosen, self._limits(model), cache)
-        return PhotoObjects(similarity, objects, windows.texture)
+        return replace(seen_photo(similarity, windows, whole), objects=objects)
 
     def _exact(
         self,
@@ -320,6 +320,14 @@ class ObjectFinder:
             PhotoObject(box, object_vectors(windows, each, crop), each.score, place < limits.merged)
             for place, (each, box, crop) in enumerate(zip_longest(chosen, boxes, crops))
         )
+
+
+def seen_photo(similarity: float, windows: Windows, whole: Vector) -> PhotoObjects:
+    """A photo with what tells whether a product fills it, before its objects are chosen."""
+    return PhotoObjects(
+        similarity, texture=windows.texture, alike=windows.alike,
+        border=windows.border_likeness(whole),
+    )  # fmt: skip
 
 
 def photo_objects(
