@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.index.embedding_reader import Embeddings, random_mask, sample_rows
-from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, deep_search_size
+from app.index.embedding_reader import BLOCK_ROWS, Embeddings, random_mask, sample_rows
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, deep_search_size
 from app.index.id_selectors import Ids, IdSelector
+from app.index.nominees import NominatingIndex, TrainedIndex
 from app.types import EmbeddingRows, Vectors
 from app.vectors import unit_rows
 
@@ -114,6 +115,14 @@ class RecallBenchmark:
             max(depths), FILTER_SHARES if filtered else ()
         )
 
+    def nearest_rows(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        """The rows nearest to the queries, the deepest k and SURPLUS more of each, in blocks as
+        those of `Embeddings`; each row once."""
+        ids = np.unique(self._exact.ids)
+        for begin in range(0, len(ids), BLOCK_ROWS):
+            part = ids[begin : begin + BLOCK_ROWS]
+            yield part, unit_rows(self._source.vectors_of(part))
+
     def recall(self, index: SearchedIndex, depth: int = 10) -> float:
         """recall@k with k = `depth`, over all queries (0 to 1)."""
         k = min(depth, self._source.rows)
@@ -123,7 +132,7 @@ class RecallBenchmark:
         found = self._hits(self.queries, ids, self._exact, k).sum(axis=1)
         return int(np.minimum(found, k).sum()) / (k * len(self.queries))
 
-    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+    def recall_by_pool(self, index: NominatingIndex, depth: int, nprobe: int, most: int) -> Scores:
         """recall@`depth` with 1, 2, … `most` nominees from `nprobe` lists, shape (most,)."""
         k, most = min(depth, self._source.rows), min(most, index.rows)
         _, ids = with_nprobe(index, nprobe, depth).search(self.queries, most, depth)
@@ -131,14 +140,14 @@ class RecallBenchmark:
         recalls: Scores = np.minimum(hits, k).mean(axis=0) / k
         return recalls
 
-    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: TrainedIndex, depth: int, goal: float) -> int:
         """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
         `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
         lists = index.lists_of(self._exact.ids[:, :depth])
         ranks = np.sort(index.ranks(self.queries, lists), axis=None)
         return int(ranks[math.ceil(goal * ranks.size) - 1])
 
-    def filtered_recall(self, index: AnnIndex) -> float:
+    def filtered_recall(self, index: NominatingIndex) -> float:
         """Mean recall@10 (0 to 1) under random filters with the selectivities FILTER_SHARES.
 
         Queries take the same steps as `search.planner`: a deeper unfiltered search first, then one
@@ -147,7 +156,7 @@ class RecallBenchmark:
         recalls = [self._filtered(index, share) for share in self._filtered_exact]
         return float(np.mean(recalls)) if recalls else 1.0
 
-    def _filtered(self, index: AnnIndex, share: float) -> float:
+    def _filtered(self, index: NominatingIndex, share: float) -> float:
         exact = self._filtered_exact[share]
         k: int = min(FILTERED_DEPTH, exact.ids.shape[1])
         queries = self.queries[:FILTERED_QUERIES]
@@ -161,7 +170,7 @@ class RecallBenchmark:
         short = (ids != -1).sum(axis=1) < k
         if short.any():
             selector = IdSelector(self._ids[_passes(self._ids, share)])
-            found = [index.nominate(query, k, selector=selector).ids for query in queries[short]]
+            found = [each.ids for each in index.nominate_each(queries[short], k, selector=selector)]
             ids = np.full((len(found), max(map(len, found))), -1, np.int64)
             for row, nominated in enumerate(found):
                 ids[row, : len(nominated)] = nominated
@@ -272,22 +281,26 @@ def sample_queries(vectors: EmbeddingRows, sample: int, length: float = NOISE) -
     return moved
 
 
+Searched = TypeVar("Searched", bound=NominatingIndex)
+Tuned = TypeVar("Tuned", bound=TrainedIndex)
+
+
 class RecallMeasure(Protocol):
     """The part of RecallBenchmark that `tune` needs."""
 
-    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: TrainedIndex, depth: int, goal: float) -> int:
         """The nprobe at which the probed lists contain a share `goal` of the `depth` nearest."""
 
-    def recall(self, index: AnnIndex, depth: int) -> float:
+    def recall(self, index: NominatingIndex, depth: int) -> float:
         """recall@`depth` (0 to 1)."""
 
-    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+    def recall_by_pool(self, index: NominatingIndex, depth: int, nprobe: int, most: int) -> Scores:
         """recall@`depth` by the number of nominees, 1 to `most`."""
 
 
 def tune(
-    index: AnnIndex, measure: RecallMeasure, goal: float, max_pool: int | None = None
-) -> AnnIndex | None:
+    index: Tuned, measure: RecallMeasure, goal: float, max_pool: int | None = None
+) -> Tuned | None:
     """The same index with the smallest nprobe per depth that reaches the recall goal (0 to 1), and
     if its vectors are compressed, the smallest number of nominees (`pool`).
 
@@ -300,12 +313,12 @@ def tune(
     """
     if index.kind == "flat":
         return index
-    nlist, by_depth, pool = index.faiss_index.nlist, dict[str, int](), dict[str, int]()
+    nlist, by_depth, pool = index.parameters["nlist"], dict[str, int](), dict[str, int]()
     for depth in DEPTHS:
         smallest = max(by_depth.values(), default=MIN_NPROBE)
-        nprobe = min(max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2)), nlist)
+        nprobe = min(max(smallest, _first_nprobe(index, measure, depth, goal)), nlist)
         if index.kind == "rabitq":
-            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal)
+            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
             if max_pool is not None and pool[str(DEPTHS[0])] > max_pool:
                 return None
         else:
@@ -315,19 +328,40 @@ def tune(
                 nprobe = min(nprobe + max(nprobe // 4, 1), nlist)
         by_depth[str(depth)] = nprobe
     parameters = {**index.parameters, "nprobe": by_depth} | ({"pool": pool} if pool else {})
-    return AnnIndex(index.faiss_index, index.kind, parameters)
+    return index.with_parameters(parameters)
+
+
+def smallest_pool(
+    index: TrainedIndex, measure: RecallMeasure, depth: int, goal: float, max_pool: int
+) -> int:
+    """The number of nominees that `tune` would choose for a depth; more than `max_pool` stand for
+    any greater number."""
+    nprobe = max(MIN_NPROBE, _first_nprobe(index, measure, depth, goal))
+    nprobe = min(nprobe, int(index.parameters["nlist"]))
+    return _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
+
+
+def _first_nprobe(index: TrainedIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
+    """The nprobe for a goal halfway to 1."""
+    return measure.nprobe_needed(index, depth, (1 + goal) / 2)
 
 
 def _smallest_pool(
-    index: AnnIndex, measure: RecallMeasure, depth: int, nprobe: int, goal: float
+    index: TrainedIndex,
+    measure: RecallMeasure,
+    depth: int,
+    nprobe: int,
+    goal: float,
+    max_pool: int | None = None,
 ) -> int:
     """The number of nominees that reaches halfway from the goal to what these lists can reach, as
-    with the lists; more than POOL_FACTOR * `depth` if none does.
+    with the lists; one more than were tried if none does. Tried are POOL_FACTOR * `depth`, at every
+    depth as many more as `max_pool` allows at the first.
 
     FAISS skips vectors by a first estimate that it compares with the best k, so a search for fewer
     nominees finds less than the first ones of a search for more: what is chosen is searched again.
     """
-    most = POOL_FACTOR * depth
+    most = POOL_FACTOR * depth + max(0, (max_pool or 0) - POOL_FACTOR * DEPTHS[0])
     recalls = measure.recall_by_pool(index, depth, nprobe, most)
     target = (goal + recalls[-1]) / 2
     pool = 1 + int(np.searchsorted(recalls, target))
@@ -336,7 +370,7 @@ def _smallest_pool(
     return min(pool, most + 1)
 
 
-def with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
+def with_nprobe(index: Searched, nprobe: int, depth: int) -> Searched:
     """The same index with this nprobe up to this depth."""
     parameters = {**index.parameters, "nprobe": {str(depth): nprobe}}
-    return AnnIndex(index.faiss_index, index.kind, parameters)
+    return index.with_parameters(parameters)

@@ -5,7 +5,8 @@
 All are measured in turn, in rounds, with the embedded encoder and generated photos and vectors.
 Processor time is that of all processes of Ray and of this one; PostgreSQL's is not in it. On a
 machine with fewer cores than workers, elapsed times say how many cores were had, not what a cluster
-would take: what a cluster costs is the processor time beside that of one process.
+would take: what a cluster costs is the processor time beside that of one process. That of Ray's own
+processes is told apart, as they take some whether there is work or not.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from sqlalchemy import text
 
 from app.bootstrap import App
@@ -29,7 +31,7 @@ from app.index import faiss_index, kmeans
 from app.index.builder import Fill, fill_here
 from app.index.embedding_reader import open_embeddings, sample_rows
 from app.models import backfill
-from bench.cluster.task_cost import cpu_seconds
+from bench.cluster.task_cost import cpu_of, cpu_seconds
 from bench.data import synthetic_photos
 from bench.data.catalogue import catalogue
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
@@ -52,15 +54,16 @@ Run = Callable[[], None]
 
 def main() -> None:
     options = arguments()
-    with cluster():
-        with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as folder:
+    with cluster(), ExitStack() as stack:
+        if options.pictures:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lookalike-bench-"))
             measure_embedding(Path(folder), options.pictures, options.rounds)
         measure_build(options.rows, options.rounds)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--pictures", type=int, default=256, help="0: only the build")
     parser.add_argument("--rows", type=int, default=60_000, help="vectors of the build")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
@@ -157,10 +160,15 @@ def measure(
     for number in range(1 + rounds):
         for name, run in [(HERE, here), *((f"{n} workers", workers_of(n, on)) for n in WORKERS)]:
             before()
-            cpu, began = cpu_seconds(), time.perf_counter()
+            ray, cpu, began = ray_seconds(), cpu_seconds(), time.perf_counter()
             run()
             seconds, processor = time.perf_counter() - began, cpu_seconds() - cpu
-            print(f"  round {number}, {name}: {seconds:.1f} s, {processor:.1f} s of processor time")
+            own = ray_seconds() - ray
+            print(
+                f"  round {number}, {name}: {seconds:.1f} s, {processor:.1f} s of processor time, "
+                f"{own:.1f} of them of Ray", flush=True,
+            )  # fmt: skip
+            processor -= own
             if number:
                 elapsed.setdefault(name, []).append(seconds)
                 used.setdefault(name, []).append(processor)
@@ -176,6 +184,18 @@ def measure(
             cores_had=ratio(cpu_s, wall),
             times_as_fast_as_one_worker=ratio(of_one, wall),
         )  # fmt: skip
+
+
+def ray_seconds() -> float:
+    """Processor time of the processes of Ray that are no workers."""
+    children = psutil.Process().children(recursive=True)
+    return sum(cpu_of(each) for each in children if not is_worker(each))
+
+
+def is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return (process.cmdline() or [""])[0].startswith("ray::")
+    return True
 
 
 def workers_of(number: int, on: Callable[[Cluster], None]) -> Run:

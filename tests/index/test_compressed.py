@@ -19,9 +19,10 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, Nominees, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.id_selectors import ExcludedIds, IdSelector
+from app.index.nominees import MAX_SELECTED_MORE, Nominees
 from app.index.recall import RecallBenchmark
 from app.index.selected_rows import SelectedRows
 from app.types import Query, Vectors
@@ -336,6 +337,48 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert built(rows).index.kind == FLOAT16.kind
 
 
+def test_no_rows_are_encoded_in_a_code_that_fails_with_the_nearest_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    monkeypatch.setattr(builder, "SCREENED_ROWS", 3000)
+    few_queries(monkeypatch)
+    source = content(spectrum(3000, DIM))
+    filled: list[int] = []
+
+    def fill(index: AnnIndex) -> None:
+        filled.append(index.parameters["bits"])
+        builder.fill_here(index, source)
+
+    def bits() -> int:
+        filled.clear()
+        made = builder._build_and_measure(source, np.empty((0, DIM), np.float32), 0.99, fill)
+        return int(made.index.parameters["bits"])
+
+    assert bits() == 2 and filled == [2]
+    monkeypatch.setattr(faiss_index, "MAX_POOL", 15)
+    assert bits() == 4 and filled == [4]
+
+
+def test_a_large_index_may_nominate_more_before_it_takes_a_larger_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    few_queries(monkeypatch)
+    rows = spectrum(3000, DIM)
+    wanted = built(rows).index.parameters["pool"]
+    monkeypatch.setattr(faiss_index, "MAX_POOL", wanted["10"] - 1)
+    monkeypatch.setattr(faiss_index, "LARGE_ROWS", 3001)
+    assert built(rows).index.parameters["bits"] == 4
+    monkeypatch.setattr(recall, "POOL_FACTOR", 1)
+    monkeypatch.setattr(faiss_index, "LARGE_ROWS", 3000)
+    made = built(rows)
+    assert made.index.parameters["bits"] == 2 and made.shortfall(0.99) is None
+    assert made.index.parameters["pool"] == wanted, "as many more are tried at every depth"
+
+
 def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -363,7 +406,9 @@ def test_filtered_recall_is_that_of_what_a_search_nominates(
     measured = benchmark.filtered_recall(index)
     assert measured > 0.8
     nothing = Nominees(np.empty(0, np.int64), None)
-    monkeypatch.setattr(AnnIndex, "nominate", lambda *_, **__: nothing)
+    monkeypatch.setattr(
+        AnnIndex, "nominate_each", lambda self, queries, *_, **__: [nothing] * len(queries)
+    )
     assert benchmark.filtered_recall(index) < measured - 0.3
 
 
@@ -447,9 +492,9 @@ def test_what_passes_a_filter_far_from_the_query_is_found_as_well(tuned: Tuned) 
         found += int((best >= floor).sum())
         wide += len(ids)
     assert found >= 0.98 * 10 * len(benchmark.queries)
-    assert wide / len(benchmark.queries) <= index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    assert wide / len(benchmark.queries) <= index.pool(10) + MAX_SELECTED_MORE
     own = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(rows.ids))
-    assert len(own.ids) < index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    assert len(own.ids) < index.pool(10) + MAX_SELECTED_MORE
 
 
 def test_the_products_of_the_nearest_nominees_alone_are_looked_up(app: App) -> None:
