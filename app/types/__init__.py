@@ -1,6 +1,7 @@
 """Shared value types: frozen dataclasses and pure functions on them, without SQLAlchemy."""
 
 from app.types.catalogue import (
+    Colours,
     EmbeddingRows,
     KeptRun,
     Model,
@@ -59,6 +60,7 @@ __all__ = [
     "Build",
     "Calibration",
     "CloseCut",
+    "Colours",
     "Correction",
     "Count",
     "Crossovers",
