@@ -1,17 +1,22 @@
 # One image for the page, the HTTP API, the worker and every command. Build arguments:
+#   PYTHON_VERSION   3.11 or newer
 #   MODEL            what is baked in: 'embedded' or a hub name such as clip-ViT-B-32; with -int8
 #                    behind it, in 8-bit numbers
 #   MODEL_REVISION   commit of a hub model; empty: the one pinned for its name
 #   TORCH_INDEX_URL  the package index that torch comes from; empty: that of pip, whose torch brings
 #                    gigabytes of libraries for GPUs
+#   EXTRAS           extras of pyproject.toml, separated by commas: 'ray' for a Ray cluster
 ARG PYTHON_VERSION=3.11
 
 # The dependencies alone: what else changes in pyproject.toml, such as the version, does not
 # install them again.
 FROM python:${PYTHON_VERSION}-slim AS requirements
+ARG EXTRAS=
 COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > /requirements.txt
+RUN python -c "import os, tomllib; read = tomllib.load(open('pyproject.toml', 'rb')); \
+print(*read['project']['dependencies'], sep='\n'); \
+[print(*read['project']['optional-dependencies'][extra], sep='\n') \
+for extra in os.environ['EXTRAS'].split(',') if extra]" > /requirements.txt
 
 FROM python:${PYTHON_VERSION}-slim AS dependencies
 ARG TORCH_VERSION=2.13.0
@@ -57,10 +62,10 @@ RUN mkdir -p /opt/models \
     fi \
     && chmod -R a+rX /opt/models
 
-FROM python:${PYTHON_VERSION}-slim
+# Not a copy of the dependencies, gigabytes, but their stage with more on top.
+FROM dependencies
 RUN useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/lookalike lookalike \
     && install -d -o lookalike -g lookalike /var/lib/lookalike/index /var/lib/lookalike/downloads
-COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=model /opt/models /opt/models
 COPY --from=project /opt/lookalike /opt/lookalike
 ARG MODEL=embedded

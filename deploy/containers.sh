@@ -80,7 +80,13 @@ forget() {
     fi
 }
 
-replace() { compose up --detach --no-deps --wait $SERVING; }
+# One after the other: each is silent while it starts by itself, and not while the others stop and
+# start beside it.
+replace() {
+    for service in $SERVING; do
+        compose up --detach --no-deps --wait "$service" || return 1
+    done
+}
 
 upgrade() {
     before=$(image_id "$IMAGE")

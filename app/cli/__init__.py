@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from app.cli.ending import end
 from app.cli.lazy_group import LazyGroup
 from app.errors import Busy, LookalikeError, UnsupportedPlatform
 
@@ -161,7 +162,7 @@ def main() -> None:
         code = 0
     except Exception as exc:
         code = _unexpected(exc)
-    sys.exit(code if isinstance(code, int) else 0)
+    end(code)
 
 
 def _treat_sigterm_as_ctrl_c() -> None:

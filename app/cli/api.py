@@ -7,6 +7,7 @@ from contextlib import suppress
 import click
 
 from app.api.processes import SHARING, ApiProcesses, stop_with_parent, tell_listening
+from app.cli.ending import AtOnce
 from app.cli.output import note
 
 
@@ -21,7 +22,7 @@ from app.cli.output import note
     help="Processes that share the port, each with an index and places of its own (Linux).",
 )  # fmt: skip
 @click.option(SHARING, is_flag=True, hidden=True, help="Be one of several processes.")
-def api(host: str, port: int, processes: int, sharing: bool) -> None:
+def api(host: str, port: int, processes: int, sharing: bool) -> AtOnce:
     """Serve the HTTP API until Ctrl-C.
 
     On a loopback address, requests from this machine may read without a key as long as none was
@@ -34,7 +35,7 @@ def api(host: str, port: int, processes: int, sharing: bool) -> None:
             app.catalog.model()  # an unmigrated database ends the command here
             with suppress(KeyboardInterrupt):  # the ordinary end of a server
                 server.run(lambda: _announce(server.address))
-        return
+        return AtOnce()
 
     from app.api.server import ApiServer
     from app.cli.search_listener import SearchListener
@@ -49,6 +50,7 @@ def api(host: str, port: int, processes: int, sharing: bool) -> None:
             _announce(server.address)
         with suppress(KeyboardInterrupt):
             server.run()
+    return AtOnce()
 
 
 def _announce(address: str) -> None:

@@ -7,11 +7,12 @@ import threading
 
 import click
 
+from app.cli.ending import AtOnce
 from app.cli.output import note
 
 
 @click.command()
-def worker() -> None:
+def worker() -> AtOnce:
     """Rebuild the index when enough has changed; serve metrics.
 
     It also deletes recorded searches and events that are older than LOOKALIKE_EVENT_DAYS, and
@@ -47,3 +48,4 @@ def worker() -> None:
             ):
                 work.run()
     note("The worker has stopped.")
+    return AtOnce()

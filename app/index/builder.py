@@ -26,7 +26,7 @@ from app.index.embedding_reader import (
     open_embeddings,
     sample_rows,
 )
-from app.index.faiss_index import AnnIndex
+from app.index.faiss_index import AnnIndex, Code
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Build, Model, ProgressCallback, Vectors
@@ -34,6 +34,9 @@ from app.types import Build, Model, ProgressCallback, Vectors
 RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
 
+SCREENED_ROWS = 1_000_000
+"""From so many rows on a code is tried with the rows nearest to the queries, about 100,000, before
+all rows are encoded."""
 
 Fill = Callable[[AnnIndex, StoredEmbeddings], None]
 """Adds all embeddings of a snapshot to an empty index."""
@@ -270,6 +273,18 @@ def _measured(index: AnnIndex, benchmark: RecallBenchmark) -> _MeasuredIndex:
     )
 
 
+def _fails(
+    code: Code, centroids: Vectors, benchmark: RecallBenchmark, goal: float, max_pool: int
+) -> bool:
+    """Whether even among the rows nearest to the queries the code needs too many nominees: then it
+    does among all rows, as more of them compete."""
+    index = faiss_index.inverted_lists(centroids, code)
+    for ids, vectors in benchmark.nearest_rows():
+        faiss_index.add(index, ids, vectors)
+    pool = recall.smallest_pool(index, benchmark, faiss_index.DEPTHS[0], goal, max_pool)
+    return pool > max_pool
+
+
 def _smallest_index(
     source: Embeddings, real: Vectors, goal: float, fill: Callable[[AnnIndex], None]
 ) -> _MeasuredIndex:
@@ -282,9 +297,15 @@ def _smallest_index(
     del pictures
     codes = faiss_index.codes(source.rows)
     for code in codes:
+        max_pool = None if code == codes[-1] else faiss_index.max_pool(source.rows)
+        if (
+            max_pool is not None
+            and source.rows >= SCREENED_ROWS
+            and _fails(code, centroids, benchmark, goal, max_pool)
+        ):
+            continue
         index = faiss_index.inverted_lists(centroids, code)
         fill(index)
-        max_pool = None if code == codes[-1] else faiss_index.MAX_POOL
         tuned = recall.tune(index, benchmark, goal, max_pool)
         if tuned is None:
             continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.index.embedding_reader import Embeddings, random_mask, sample_rows
+from app.index.embedding_reader import BLOCK_ROWS, Embeddings, random_mask, sample_rows
 from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, deep_search_size
 from app.index.id_selectors import Ids, IdSelector
 from app.types import EmbeddingRows, Vectors
@@ -113,6 +113,14 @@ class RecallBenchmark:
         self._exact, self._filtered_exact = self._read(
             max(depths), FILTER_SHARES if filtered else ()
         )
+
+    def nearest_rows(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        """The rows nearest to the queries, the deepest k and SURPLUS more of each, in blocks as
+        those of `Embeddings`; each row once."""
+        ids = np.unique(self._exact.ids)
+        for begin in range(0, len(ids), BLOCK_ROWS):
+            part = ids[begin : begin + BLOCK_ROWS]
+            yield part, unit_rows(self._source.vectors_of(part))
 
     def recall(self, index: SearchedIndex, depth: int = 10) -> float:
         """recall@k with k = `depth`, over all queries (0 to 1)."""
@@ -303,9 +311,9 @@ def tune(
     nlist, by_depth, pool = index.faiss_index.nlist, dict[str, int](), dict[str, int]()
     for depth in DEPTHS:
         smallest = max(by_depth.values(), default=MIN_NPROBE)
-        nprobe = min(max(smallest, measure.nprobe_needed(index, depth, (1 + goal) / 2)), nlist)
+        nprobe = min(max(smallest, _first_nprobe(index, measure, depth, goal)), nlist)
         if index.kind == "rabitq":
-            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal)
+            pool[str(depth)] = _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
             if max_pool is not None and pool[str(DEPTHS[0])] > max_pool:
                 return None
         else:
@@ -318,16 +326,37 @@ def tune(
     return AnnIndex(index.faiss_index, index.kind, parameters)
 
 
+def smallest_pool(
+    index: AnnIndex, measure: RecallMeasure, depth: int, goal: float, max_pool: int
+) -> int:
+    """The number of nominees that `tune` would choose for a depth; more than `max_pool` stand for
+    any greater number."""
+    nprobe = max(MIN_NPROBE, _first_nprobe(index, measure, depth, goal))
+    nprobe = min(nprobe, index.faiss_index.nlist)
+    return _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
+
+
+def _first_nprobe(index: AnnIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
+    """The nprobe for a goal halfway to 1."""
+    return measure.nprobe_needed(index, depth, (1 + goal) / 2)
+
+
 def _smallest_pool(
-    index: AnnIndex, measure: RecallMeasure, depth: int, nprobe: int, goal: float
+    index: AnnIndex,
+    measure: RecallMeasure,
+    depth: int,
+    nprobe: int,
+    goal: float,
+    max_pool: int | None = None,
 ) -> int:
     """The number of nominees that reaches halfway from the goal to what these lists can reach, as
-    with the lists; more than POOL_FACTOR * `depth` if none does.
+    with the lists; one more than were tried if none does. Tried are POOL_FACTOR * `depth`, at every
+    depth as many more as `max_pool` allows at the first.
 
     FAISS skips vectors by a first estimate that it compares with the best k, so a search for fewer
     nominees finds less than the first ones of a search for more: what is chosen is searched again.
     """
-    most = POOL_FACTOR * depth
+    most = POOL_FACTOR * depth + max(0, (max_pool or 0) - POOL_FACTOR * DEPTHS[0])
     recalls = measure.recall_by_pool(index, depth, nprobe, most)
     target = (goal + recalls[-1]) / 2
     pool = 1 + int(np.searchsorted(recalls, target))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import catalog_stats, models
+from app.db.queries.catalog_stats import NEWEST_PICTURES as NEWEST_PICTURES
 from app.db.queries.catalog_stats import CatalogCounts as CatalogCounts
 from app.db.queries.catalog_stats import EmbeddedCount
 from app.db.queries.catalog_stats import RejectedRow as RejectedRow

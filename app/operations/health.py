@@ -131,12 +131,18 @@ def _migration(revision: str | None) -> HealthCheck:
 
 def _contents(connection: Connection, model: Model) -> Generator[HealthCheck, None, int]:
     counts = catalog_stats.row_counts(connection, model)
-    yield HealthCheck("products", counts.products)
-    yield HealthCheck("pictures", counts.pictures)
-    missing = counts.pictures - counts.embeddings
-    advice = f"{missing} pictures have no embedding under {model.name}; ingest them again."
+
+    def shown(number: int) -> int | str:
+        return f"about {number:,}" if counts.estimated else number
+
+    yield HealthCheck("products", shown(counts.products))
+    yield HealthCheck("pictures", shown(counts.pictures))
+    missing, which = counts.without_embedding, ""
+    if counts.estimated:
+        which = f"of the newest {catalog_stats.NEWEST_PICTURES:,} "
+    advice = f"{missing} {which}pictures have no embedding under {model.name}; ingest them again."
     yield HealthCheck(
-        "embeddings", counts.embeddings, missing <= 0, advice if missing > 0 else None
+        "embeddings", shown(counts.embeddings), not missing, advice if missing else None
     )
     return counts.embeddings
 

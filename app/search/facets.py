@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from app.db.engine import check_schema, snapshot
-from app.db.queries import facets, filter_sql, match_counts, nearest
+from app.db.queries import catalog_stats, facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
 from app.search.page_hits import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
@@ -75,11 +75,15 @@ class FacetService:
     def read(self) -> Facets:
         """The current facets of all products.
 
-        Counts every product, which takes about a second for a million: cache the result. Raises
-        SchemaMismatch and DatabaseUnavailable.
+        Counts every product, which takes about a second for a million: cache the result. Beyond
+        `catalog_stats.COUNTED_ROWS` the values of WORDS_DEPTH products from all over the catalogue
+        are counted, and the number of products is an estimate. Raises SchemaMismatch and
+        DatabaseUnavailable.
         """
         with snapshot(self._engine) as connection:
             check_schema(connection)
+            if catalog_stats.is_large(connection):
+                return _of_sample(connection)
             values = {name: facets.values(connection, name, MAX_VALUES) for name in COLUMNS}
             return Facets(values, facets.bounds(connection))
 
@@ -149,6 +153,17 @@ class FacetService:
             names = [name.strip() for name in self._names.split(",") if name.strip()]
         more = sorted(chosen - {*names})
         return [name for name in dict.fromkeys((*names, *more)) if _can_be_filtered(name)]
+
+
+def _of_sample(connection: Connection) -> Facets:
+    """The facets of products from all over a large catalogue, with the bounds of all."""
+    ids = facets.sample_ids(connection, WORDS_DEPTH)
+    values = {
+        name: facets.values_among(connection, name, ids, MAX_VALUES) for name in COLUMNS
+    }  # fmt: skip
+    bounds = facets.bounds(connection, catalog_stats.estimated_products(connection))
+    reason = "products from all over the catalogue are counted"
+    return Facets(values, bounds, depth=len(ids), reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,12 @@ MIN_SEARCHES = 2
 
 MAX_FILTERS = 1000
 
-READ_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 60.0
 """Reading the ids of a filter is cancelled after this time."""
+
+WAIT_S = 0.5
+"""Seconds from the begin of reading for which a search waits for the ids; then it goes on without
+them. A sixth of ten million products takes some ten seconds to read."""
 
 MIN_USE_S = 5.0
 """An entry outdated sooner than this was not worth reading."""
@@ -86,10 +90,20 @@ class _Entry:
     cached: CachedFilter | None = None
     read_at: float = -inf
     not_before: float = -inf
+    reading: _Reading | None = None
 
     @property
     def nbytes(self) -> int:
         return self.cached.nbytes if self.cached else 0
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The ids of a filter being read, since a monotonic time (s); `result` is set at the end."""
+
+    since: float
+    done: threading.Event = field(default_factory=threading.Event)
+    result: CachedFilter | None = None
 
 
 class FilterCache:
@@ -101,6 +115,8 @@ class FilterCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        """Held by the one thread that reads ids, which takes a connection of searches."""
 
     @property
     def nbytes(self) -> int:
@@ -112,10 +128,10 @@ class FilterCache:
         return len(self._entries)
 
     def get(self, filter_clause: FilterClause) -> CachedFilter | None:
-        """The pictures that pass a filter, read from its second use on; None at the first use and
-        if they cannot be read.
+        """The pictures that pass a filter, read from its second use on; None at the first use, if
+        they cannot be read, and while another thread reads them for longer than WAIT_S.
 
-        Reading them takes as long as a search without them.
+        Reading them takes as long as a search without them, in a large catalogue much longer.
         """
         key = _key(filter_clause)
         with self._lock:
@@ -126,12 +142,39 @@ class FilterCache:
             self._entries.move_to_end(key)
             if entry.cached is not None or time.monotonic() < entry.not_before:
                 return entry.cached
-        cached = self._read(filter_clause)
-        now = time.monotonic()
-        not_before = now + RETRY_PAUSE_S if cached is None else -inf
-        with self._lock:
-            self._put(key, _Entry(cached, now, not_before))
-        return cached
+            reading = entry.reading
+            if reading is None:
+                if not self._turn.acquire(blocking=False):
+                    return None
+                reading = entry.reading = _Reading(time.monotonic())
+                self._begin(key, filter_clause, reading)
+        reading.done.wait(max(0.0, reading.since + WAIT_S - time.monotonic()))
+        return reading.result
+
+    def _begin(self, key: bytes, filter_clause: FilterClause, reading: _Reading) -> None:
+        """Start the thread that reads the ids of a filter, in its turn."""
+        thread = threading.Thread(
+            target=self._read_in_turn, args=(key, filter_clause, reading),
+            name="filter ids", daemon=True,
+        )  # fmt: skip
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads, or the process ends
+            self._entries.pop(key)
+            self._turn.release()
+            reading.done.set()
+
+    def _read_in_turn(self, key: bytes, filter_clause: FilterClause, reading: _Reading) -> None:
+        """Read the ids of a filter and keep them; ends the turn."""
+        try:
+            reading.result = self._read(filter_clause)
+        finally:
+            now, cached = time.monotonic(), reading.result
+            not_before = now + RETRY_PAUSE_S if cached is None else -inf
+            with self._lock:
+                self._put(key, _Entry(cached, now, not_before))
+            self._turn.release()
+            reading.done.set()
 
     def copy_rows(self, filter_clause: FilterClause, cached: CachedFilter, index: AnnIndex) -> None:
         """Copy the rows of an index that pass, from the second search of all of them on: a search

@@ -159,6 +159,11 @@ SENTENCES = (
     N_("No index is built; pgvector answers. Run `lookalike index rebuild`."),
     N_("More than {number} embeddings changed; run `lookalike index rebuild`."),
     N_("{number} pictures have no embedding under {model}; ingest them again."),
+    N_(
+        "{number} of the newest {number_2} pictures have no embedding under {model}; ingest them "
+        "again."
+    ),
+    N_("about {number}"),
     N_("none, as for all below {number} embeddings"),
     N_("not calibrated: from a similarity of {number} on, as shipped"),
     N_("calibrated: from a similarity of {number} on"),

@@ -31,7 +31,8 @@ from app.bootstrap import App
 from app.errors import Busy
 from app.search.service import SearchService
 from app.types import Query
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 from bench.search.users import LoadResult, generate_photo, run_load
 

@@ -79,10 +79,11 @@ def run(cluster: Cluster, call: tuple[Any, ...], count: int) -> None:
 def cpu_seconds() -> float:
     """Processor time of this process and of its descendants so far."""
     this = psutil.Process()
-    return sum(map(_cpu, (this, *this.children(recursive=True))))
+    return sum(map(cpu_of, (this, *this.children(recursive=True))))
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_of(process: psutil.Process) -> float:
+    """Processor time of a process so far; 0 for one that has ended."""
     try:
         times = process.cpu_times()
     except psutil.NoSuchProcess:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from app.bootstrap import App
@@ -21,8 +20,10 @@ from app.config import Settings
 from app.db import copy
 from app.db.embedded import server as embedded_server
 from app.db.engine import driver_connection
-from app.types import Model, Vectors
+from app.types import Model
+from bench.data import large_catalogue
 from bench.data.titled_products import shows_same_picture, titled_products, with_duplicates
+from bench.data.vectors import generate_clusters, generate_vectors
 
 UNUSED_PICTURES = """DELETE FROM picture AS p WHERE NOT EXISTS (
     SELECT FROM product_picture AS pp WHERE pp.picture_id = p.id)"""
@@ -31,28 +32,10 @@ FOLDER_PREFIX = "lookalike-bench-"
 FILLED_FILE = "filled.json"
 """Exists once a catalogue is complete; holds the durations that `load_durations` returns."""
 
-DIM = 512
 BLOCK_ROWS = 10_000
-CLUSTERS = 2000
-CLUSTER_SPREAD = 0.7
-"""Expected distance of a vector from the centre of its cluster, before normalisation."""
-
-
-def generate_vectors(rows: int, seed: int) -> Vectors:
-    """Unit vectors, shape (rows, 512), float32; the cluster centres do not depend on `seed`."""
-    centres = np.random.default_rng(0).standard_normal((CLUSTERS, DIM)).astype(np.float32)
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    random = np.random.default_rng(seed)
-    steps = random.standard_normal((rows, DIM)).astype(np.float32) * (CLUSTER_SPREAD / DIM**0.5)
-    vectors: Vectors = centres[random.integers(0, CLUSTERS, rows)] + steps
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def generate_clusters(rows: int, seed: int) -> NDArray[np.int64]:
-    """The number of the cluster of each row of `generate_vectors`, shape (rows,), int64."""
-    random = np.random.default_rng(seed)
-    random.standard_normal((rows, DIM))  # the steps are drawn first
-    return random.integers(0, CLUSTERS, rows)
+LARGE_ROWS = 2_000_000
+"""From here on a catalogue is that of `large_catalogue`: titled, without thumbnails and without
+pgvector's index, whatever is asked for."""
 
 
 @contextmanager
@@ -79,8 +62,11 @@ def catalogue(
         else Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     )
     home.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=home, model="embedded", sample_queries=False)
     try:
-        with App(Settings(home=home, model="embedded", sample_queries=False)) as app:
+        if rows >= LARGE_ROWS and not (home / FILLED_FILE).exists():
+            _fill_large(settings, rows)
+        with App(settings) as app:
             if not (home / FILLED_FILE).exists():
                 app.initialise()  # only once: it would create the index that was left out
                 durations = _fill_database(app, rows, hnsw, titled)
@@ -101,6 +87,15 @@ def load_durations(app: App) -> dict[str, float]:
     (`pgvector_s`), and to build an HNSW index (`hnsw_s`)."""
     durations: dict[str, float] = json.loads((app.settings.home / FILLED_FILE).read_text())
     return durations
+
+
+def _fill_large(settings: Settings, rows: int) -> None:
+    """Fill a large catalogue, or go on where an earlier run was interrupted."""
+    with App(settings) as app:
+        app.initialise()
+        model = app.catalog.model()
+    durations = large_catalogue.fill(settings.home, model, rows)
+    (settings.home / FILLED_FILE).write_text(json.dumps(durations))
 
 
 def _fill_database(app: App, rows: int, hnsw: bool, titled: bool) -> dict[str, float]:

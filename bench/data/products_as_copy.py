@@ -18,7 +18,7 @@ from app.catalog.entries import ProductEntry
 from app.db import copy
 from app.duplicates.normalization import identity_key
 from app.types import Model, PictureData, PictureRef, Product
-from bench.data.catalogue import generate_vectors
+from bench.data.vectors import generate_vectors
 
 KINDS = ("lamp", "chair", "table", "sofa", "mug", "kettle", "plate", "bowl", "rug", "shelf")
 COLOURS = ("red", "green", "blue", "black", "white", "oak", "walnut", "steel", "grey", "brass")

@@ -39,9 +39,10 @@ DUPLICATE_SPREAD = 0.15
 """Expected distance of the vectors of two photos of one product, before normalisation."""
 
 
-def titled_products(clusters: NDArray[np.int64]) -> Iterator[tuple[Product, str]]:
-    """A product with its identity key for each row, whose clusters are given, shape (n,)."""
-    random = np.random.default_rng(2)
+def titled_products(clusters: NDArray[np.int64], first: int = 0) -> Iterator[tuple[Product, str]]:
+    """A product with its identity key for each row from `first` on, whose clusters are given, shape
+    (n,). `first` is a multiple of EVERY; other blocks of rows are other products."""
+    random = np.random.default_rng([2, first] if first else 2)
     rows = len(clusters)
     brands = np.minimum(random.zipf(1.3, rows), BRANDS)
     series = np.where(random.random(rows) < SERIES_SHARE, random.integers(0, SERIES, rows), -1)
@@ -57,7 +58,7 @@ def titled_products(clusters: NDArray[np.int64]) -> Iterator[tuple[Product, str]
         if is_duplicate(row):
             words = [*words[1:], words[0]] if row % 3 else [*words, "2024"]
         product = Product(
-            f"S{row + 1}", " ".join(words).title(), brand, kind, colour, 2020 + row % 5,
+            f"S{first + row + 1}", " ".join(words).title(), brand, kind, colour, 2020 + row % 5,
         )  # fmt: skip
         yield product, identity_key(product)
 

@@ -26,7 +26,8 @@ from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.file_store import IndexFiles
 from app.index.recall import RecallBenchmark
 from app.types import Vectors
-from bench.data.catalogue import BLOCK_ROWS, DIM, generate_vectors
+from bench.data.catalogue import BLOCK_ROWS
+from bench.data.vectors import DIM, generate_vectors
 
 GOAL = 0.99
 NOMINATED = 26

@@ -24,7 +24,7 @@ from app.index.embedding_reader import EmbeddingSnapshot
 from app.index.faiss_index import AnnIndex
 from app.index.recall import RecallBenchmark
 from app.types import Vectors
-from bench.data.catalogue import generate_vectors
+from bench.data.vectors import generate_vectors
 from bench.harness.build_parts import GOAL, NOMINATED, loose_clusters, no_clusters
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 

@@ -19,8 +19,9 @@ from app.catalog import fallback_index
 from app.db.engine import snapshot
 from app.db.queries import nearest, pgvector_index
 from app.db.queries.pgvector_index import MeasuredIndex
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
 from bench.data.products_as_copy import ProductGenerator
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 from bench.search.query_kinds import processor_ms
 

@@ -14,7 +14,6 @@ measured.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -39,6 +38,7 @@ from app.encoders.preprocessing import PreparedPicture
 from app.encoders.torch_threads import set_thread_count, thread_count
 from app.images.decoding import decode
 from bench.data import random_clip, synthetic_photos
+from bench.harness.processes import postgres_cpu_s
 from bench.harness.side_by_side import BenchmarkReport, Measurement, measure_alternately, ratio
 from ingest.load import load
 from ingest.prefetch import ENCODED_AT_ONCE, ENCODERS
@@ -206,14 +206,14 @@ def run_ingest(job: IngestBenchmark, cpu_times: list[tuple[float, float]]) -> fl
     with job.app.engine.begin() as connection:
         connection.execute(text("TRUNCATE product, picture CASCADE"))
     count = len(job.files)
-    own_before, postgres_before = time.process_time(), postgres_cpu_s(job.app)
+    own_before, postgres_before = time.process_time(), postgres_cpu_s(job.app.settings.home)
     began = time.perf_counter()
     report = load(job.app.engine, job.app.catalog, job.app.encoders, job.app.limits, job.source)
     seconds = time.perf_counter() - began
     if report.images_embedded + report.images_reused != count:  # files may be equal
         raise SystemExit(f"{report.images_embedded} of {count} pictures were embedded: {report}")
     own = time.process_time() - own_before
-    postgres = postgres_cpu_s(job.app) - postgres_before
+    postgres = postgres_cpu_s(job.app.settings.home) - postgres_before
     cpu_times.append((own / count * 1000, postgres / count * 1000))
     return report.images_embedded / seconds  # copies are not encoded
 
@@ -257,22 +257,6 @@ def cpu_ms(work: Callable[[], object], pictures: int) -> float:
         work()
         measured.append((time.process_time() - began) * 1000)
     return float(np.median(measured)) / pictures
-
-
-def postgres_cpu_s(app: App) -> float:
-    """CPU seconds used by the embedded server so far, including processes that have ended."""
-    postmaster = int((app.settings.home / "postgres" / "postmaster.pid").read_text().split()[0])
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # the process has ended
-        if int(stat.parent.name) == postmaster:
-            ticks += sum(map(int, fields[11:15]))
-        elif int(fields[1]) == postmaster:
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

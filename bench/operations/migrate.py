@@ -26,7 +26,8 @@ from alembic.config import Config
 from app.bootstrap import App
 from app.db.engine import database_url
 from app.operations.migrate import migrate
-from bench.data.catalogue import DIM, catalogue
+from bench.data.catalogue import catalogue
+from bench.data.vectors import DIM
 from bench.harness.load_generator import Tally, under_load
 
 REPO = Path(__file__).resolve().parents[2]

@@ -20,7 +20,8 @@ from sqlalchemy import text
 from app.bootstrap import App
 from app.db.queries import models
 from app.types import Query
-from bench.data.catalogue import DIM, catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import DIM, generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, measure_alternately, ratio
 
 INTERVAL_S = 1.0

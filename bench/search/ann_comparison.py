@@ -27,7 +27,8 @@ from app.db.engine import database_url
 from app.evaluation.recall_audit import MAX_ROUNDING
 from app.index.faiss_library import faiss
 from app.types import Query, Vector, Vectors
-from bench.data.catalogue import catalogue, generate_vectors, load_durations
+from bench.data.catalogue import catalogue, load_durations
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 
 K = 10

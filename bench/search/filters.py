@@ -28,7 +28,8 @@ from app.db.queries.nearest import literal
 from app.evaluation.planner_tuning import tune
 from app.evaluation.recall_audit import MAX_ROUNDING
 from app.types import Filters, Query, Vector
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 
 SELECTIVITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)
 K = 10

@@ -20,7 +20,8 @@ from app.bootstrap import App
 from app.db.engine import database_url
 from app.db.queries import index_builds
 from app.types import Query, Vector
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 
 ROWS_BY_ID = """
 SELECT p.id, p.sku, p.title, p.brand, p.category, p.colour, p.year, p.price, p.currency,

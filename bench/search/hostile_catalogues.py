@@ -22,7 +22,8 @@ import numpy as np
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, ProductEntry
 from app.types import PictureData, PictureRef, Product, Query, Vector
-from bench.data.catalogue import DIM, catalogue
+from bench.data.catalogue import catalogue
+from bench.data.vectors import DIM
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 from bench.search.query_kinds import processor_ms
 

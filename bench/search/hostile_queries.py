@@ -19,7 +19,8 @@ from sqlalchemy import text
 
 from app.bootstrap import App
 from app.types import Query
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 from bench.search.words import TITLES
 

@@ -18,7 +18,8 @@ import numpy as np
 from app.bootstrap import App
 from app.db.queries import index_builds
 from app.types import Query
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 
 THREADS = 2
 

@@ -35,8 +35,9 @@ from app.search.vector_cache import VectorCache
 from app.search.windows import Windows, common_share, window_grid
 from app.types import Model, Query, Region, Vector, Vectors
 from app.vectors import unit_rows
-from bench.data.catalogue import DIM, catalogue, generate_vectors
+from bench.data.catalogue import catalogue
 from bench.data.titled_products import is_duplicate
+from bench.data.vectors import DIM, generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 from bench.search.query_kinds import WARMUP, K, processor_ms
 

@@ -23,8 +23,9 @@ from sqlalchemy import text
 from app.bootstrap import App
 from app.types import Filters, Query, SearchResult
 from app.vectors import round_to_float16
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
 from bench.data.titled_products import is_duplicate
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, measure_alternately, ratio
 
 K = 12

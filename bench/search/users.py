@@ -32,7 +32,8 @@ from app.search.admission import Admission
 from app.search.query_encoder import QueryEncoder
 from app.search.service import SearchService
 from app.types import Query
-from bench.data.catalogue import catalogue, generate_vectors
+from bench.data.catalogue import catalogue
+from bench.data.vectors import generate_vectors
 from bench.harness.side_by_side import BenchmarkReport, Measurement, ratio
 
 USERS = (1, 4, 16, 64)

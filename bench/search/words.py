@@ -21,7 +21,8 @@ from sqlalchemy import text
 from app.bootstrap import App
 from app.catalog.batch_write import Batch, ProductEntry
 from app.types import PictureData, PictureRef, Product, Query
-from bench.data.catalogue import DIM, catalogue
+from bench.data.catalogue import catalogue
+from bench.data.vectors import DIM
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 
 QUERIES = Path(__file__).parents[1] / "data" / "word_queries.csv"

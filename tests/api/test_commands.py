@@ -21,6 +21,18 @@ from app.cli import cli
 from app.errors import LookalikeError, SchemaMismatch
 from support.shop import add, numbered
 
+SLOW_END = """
+import sys
+from app.cli import main
+
+class Library:
+    def __del__(self): print("taken down", file=sys.stderr)
+
+library = Library()
+main()
+"""
+"""A command in a process that tells when the interpreter is taken down."""
+
 
 def run(app: App, *words: str) -> Result:
     settings = {
@@ -69,7 +81,7 @@ def test_a_database_without_tables_ends_the_command(empty_url: str, tmp_path: Pa
 def test_the_command_serves_until_it_is_interrupted(app: App, tmp_path: Path) -> None:
     add(app, numbered(2))
     process = subprocess.Popen(
-        [sys.executable, "-c", "from app.cli import main; main()", "api", "--port", "0"],
+        [sys.executable, "-c", SLOW_END, "api", "--port", "0"],
         env=os.environ | {
             "LOOKALIKE_DATABASE_URL": str(app.settings.database_url),
             "LOOKALIKE_HOME": str(tmp_path),
@@ -88,4 +100,27 @@ def test_the_command_serves_until_it_is_interrupted(app: App, tmp_path: Path) ->
         rest = process.stderr.read()
         process.stderr.close()
         assert process.wait(300) == 0
-    assert rest == ""
+    assert rest == ""  # nothing was taken down
+
+
+def test_a_server_ends_without_taking_the_interpreter_down(tmp_path: Path) -> None:
+    """The one that follows on its port waits for that. What was printed is written all the same,
+    and what is registered for the end is done."""
+    program = """
+import atexit, sys
+from app.cli.ending import AtOnce, end
+class Slow:
+    def __del__(self): print("taken down")
+slow = Slow()
+atexit.register(print, "registered")
+print("printed")
+end(AtOnce() if sys.argv[1:] else 3)
+"""
+    ended = {}
+    for words in ([], ["server"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+        )
+        ended[bool(words)] = (done.returncode, done.stdout.split("\n")[:-1], done.stderr)
+    assert ended[False] == (3, ["printed", "registered", "taken down"], "")
+    assert ended[True] == (0, ["printed", "registered"], "")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,13 +371,23 @@ def test_dependencies_are_installed_again_only_when_they_change(steps: list[Step
     copied = [step.words for step in dependencies if step.name == "COPY"]
     assert copied == ["--from=requirements /requirements.txt /requirements.txt"]
     (read,) = [s.words for s in steps if s.stage == stages["requirements"] and s.name == "RUN"]
-    assert "['project']['dependencies']" in read
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in ("", "ray"):
+        shell = {
+            "EXTRAS": extra,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin"]),
+        }
+        script = read.removesuffix("> /requirements.txt")
+        done = subprocess.run(["sh", "-c", script], cwd=REPO, env=shell, capture_output=True)
+        wanted = project["dependencies"] + project["optional-dependencies"].get(extra, [])
+        assert done.stdout.decode().splitlines() == wanted, done.stderr
     last = [step for step in steps if step.stage == steps[-1].stage]
     names = [step.name for step in last]
     assert max(i for i, name in enumerate(names) if name == "COPY") < names.index("ARG")
     copies = [step.words.split()[0] for step in last if step.name == "COPY"]
-    # From what changes least to what changes most.
-    assert copies == ["--from=dependencies", "--from=model", "--from=project"]
+    # From what changes least to what changes most, on the dependencies themselves.
+    assert copies == ["--from=model", "--from=project"]
+    assert last[0].words == "dependencies"
 
 
 def test_what_the_image_installs_is_readable_whatever_the_umask(steps: list[Step]) -> None:

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
 from app.config import Settings
 from support.command_lines import parse
-from support.paths import REPO
+from support.manifests import (
+    Manifest,
+    check_restricted,
+    check_secrets,
+    check_user,
+    containers,
+    rendered,
+)
 
-FOLDER = REPO / "deploy" / "kubernetes"
 VARIANTS = ("cloudnative-pg", "external-database")
 VERSION = "1.34"
-Manifest = dict[str, Any]
-
-
-def documents(folder: Path) -> list[Manifest]:
-    """The manifests that a kustomization lists, with those of the folders it lists."""
-    listed = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    found: list[Manifest] = []
-    for name in listed["resources"]:
-        if (folder / name).is_dir():
-            found += documents(folder / name)
-        else:
-            found += yaml.safe_load_all((folder / name).read_text(encoding="utf-8"))
-    return found
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    """What `kubectl kustomize` renders; where there is no kubectl, the files that it would read."""
-    folder = FOLDER / request.param
-    if shutil.which("kubectl") is None:
-        patches = [yaml.safe_load(file.read_text()) for file in folder.glob("migrate-*.yaml")]
-        return documents(folder) + patches
-    rendered = subprocess.run(
-        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert rendered.returncode == 0, rendered.stderr
-    found = list(yaml.safe_load_all(rendered.stdout))
-    assert len(found) == len(documents(folder))
-    return found
+    return rendered(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +42,6 @@ def _unwrapped(manifest: Manifest) -> Manifest:
     if manifest["kind"] != "CronJob":
         return manifest
     return manifest | {"spec": manifest["spec"]["jobTemplate"]["spec"]}
-
-
-def containers(pod: Manifest) -> Iterator[Manifest]:
-    yield from pod.get("initContainers", [])
-    yield from pod.get("containers", [])
 
 
 def test_every_manifest_is_valid(manifests: list[Manifest]) -> None:
@@ -95,24 +66,12 @@ def test_pods_fulfil_the_restricted_standard_of_their_namespace(
     levels = namespace["metadata"]["labels"]
     assert levels["pod-security.kubernetes.io/enforce"] == "restricted"
     for name, pod in pods.items():
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["automountServiceAccountToken"] is False
-        for container in containers(pod):
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }, name
-            assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-            assert container["resources"]["limits"]["memory"]
+        check_restricted(name, pod)
 
 
 def test_pods_run_as_the_user_of_the_image(pods: dict[str, Manifest]) -> None:
-    image = (REPO / "Dockerfile").read_text(encoding="utf-8")
     for pod in pods.values():
-        user = pod["securityContext"]["runAsUser"]
-        assert f"\nUSER {user}:{pod['securityContext']['runAsGroup']}\n" in image
+        check_user(pod)
 
 
 def test_every_command_of_a_pod_exists(pods: dict[str, Manifest]) -> None:
@@ -161,9 +120,7 @@ def test_no_password_is_in_a_manifest_or_in_the_environment(
 ) -> None:
     assert not [each for each in manifests if each["kind"] == "Secret"]
     for pod in pods.values():
-        assert "secretKeyRef" not in str(pod) and "secretRef" not in str(pod)
-        mounted = {each["name"]: each["secret"] for each in pod["volumes"] if "secret" in each}
-        assert mounted and all(each["defaultMode"] == 0o440 for each in mounted.values())
+        check_secrets(pod)
 
 
 def test_what_is_not_allowed_between_pods_is_denied(manifests: list[Manifest]) -> None:

@@ -6,46 +6,49 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 prometheus=prom/prometheus:${PROMETHEUS_VERSION:-v3.5.0}
-python=python:${PYTHON_VERSION:-3.11}-slim
+version=${PYTHON_VERSION:-3.11}
+python=python:$version-slim
 postgresql=$(sed -n 's/^ *image: \(pgvector.*\)/\1/p' "$here/../../docker-compose.yml")
+# The release of Debian that has this Python.
+case $version in
+3.11) release=bookworm ;;
+3.13) release=trixie ;;
+*) release= ;;
+esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-has() { docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1" 2>/dev/null; }
+exists() { docker image inspect "$1" >/dev/null 2>&1; }
+has() { exists "$1" || docker pull --quiet "$1" 2>/dev/null; }
 
 debian() {
+    [ -n "$release" ] || { echo "$1 cannot be pulled, and Debian has no Python $version." >&2; exit 1; }
     command -v mmdebstrap >/dev/null || {
         echo "$1 cannot be pulled. To build a stand-in, install mmdebstrap, as root." >&2
         exit 1
     }
-    # Debian 12 has Python 3.11.
     mmdebstrap --quiet --variant=minbase \
         --include=ca-certificates,python3,python3-venv,python-is-python3 \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        bookworm "$work/debian.tar"
-    docker import "$work/debian.tar" stand-in-debian >/dev/null
+        "$release" "$work/debian.tar"
+    docker import "$work/debian.tar" "stand-in-debian:$release" >/dev/null
+    rm "$work/debian.tar"
 }
 
-# Certificates and settings of pip as on this machine, which may have a mirror of its own.
-python_stand_in() {
-    docker image inspect stand-in-debian >/dev/null 2>&1 || debian "$python"
-    cp "$here/python/Dockerfile" "$work/"
+# stand_in FOLDER TAG: builds the image of a folder on Debian, with the certificates and settings of
+# pip as on this machine, which may have a mirror of its own.
+stand_in() {
+    exists "stand-in-debian:$release" || debian "$2"
+    cp "$here/$1/Dockerfile" "$work/"
     cp -L /etc/ssl/certs/ca-certificates.crt "$work/"
     printf '[global]\ntrusted-host = %s\ndefault-timeout = 180\n' "${TRUSTED_HOST:-localhost}" \
         >"$work/pip.conf"
-    docker build --quiet --tag "$1" "$work"
+    docker build --quiet --build-arg "RELEASE=$release" --tag "$2" "$work"
 }
 
-prometheus_stand_in() {
-    docker image inspect stand-in-debian >/dev/null 2>&1 || debian "$1"
-    cp "$here/prometheus/Dockerfile" "$work/"
-    cp -L /etc/ssl/certs/ca-certificates.crt "$work/"
-    docker build --quiet --tag "$1" "$work"
-}
-
-has "$python" || python_stand_in "$python"
+has "$python" || stand_in python "$python"
 if ! has "$postgresql"; then
-    docker image inspect stand-in-python >/dev/null 2>&1 || python_stand_in stand-in-python
-    docker build --quiet --tag "$postgresql" "$here/postgresql"
+    exists "stand-in-python:$release" || stand_in python "stand-in-python:$release"
+    docker build --quiet --build-arg "RELEASE=$release" --tag "$postgresql" "$here/postgresql"
 fi
-has "$prometheus" || prometheus_stand_in "$prometheus"
+has "$prometheus" || stand_in prometheus "$prometheus"

@@ -336,6 +336,48 @@ def test_a_build_takes_the_smallest_code_that_reaches_the_goal(
     assert built(rows).index.kind == FLOAT16.kind
 
 
+def test_no_rows_are_encoded_in_a_code_that_fails_with_the_nearest_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    monkeypatch.setattr(builder, "SCREENED_ROWS", 3000)
+    few_queries(monkeypatch)
+    source = content(spectrum(3000, DIM))
+    filled: list[int] = []
+
+    def fill(index: AnnIndex) -> None:
+        filled.append(index.parameters["bits"])
+        builder.fill_here(index, source)
+
+    def bits() -> int:
+        filled.clear()
+        made = builder._build_and_measure(source, np.empty((0, DIM), np.float32), 0.99, fill)
+        return int(made.index.parameters["bits"])
+
+    assert bits() == 2 and filled == [2]
+    monkeypatch.setattr(faiss_index, "MAX_POOL", 15)
+    assert bits() == 4 and filled == [4]
+
+
+def test_a_large_index_may_nominate_more_before_it_takes_a_larger_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index, "FLAT_ROWS", 1000)
+    monkeypatch.setattr(faiss_index, "SMALL_ROWS", 1000)
+    few_queries(monkeypatch)
+    rows = spectrum(3000, DIM)
+    wanted = built(rows).index.parameters["pool"]
+    monkeypatch.setattr(faiss_index, "MAX_POOL", wanted["10"] - 1)
+    monkeypatch.setattr(faiss_index, "LARGE_ROWS", 3001)
+    assert built(rows).index.parameters["bits"] == 4
+    monkeypatch.setattr(recall, "POOL_FACTOR", 1)
+    monkeypatch.setattr(faiss_index, "LARGE_ROWS", 3000)
+    made = built(rows)
+    assert made.index.parameters["bits"] == 2 and made.shortfall(0.99) is None
+    assert made.index.parameters["pool"] == wanted, "as many more are tried at every depth"
+
+
 def test_a_code_that_misses_the_goal_under_filters_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -49,6 +49,22 @@ def test_bounds_are_those_of_the_catalogue(app: App) -> None:
     assert app.facets.read().bounds == expected
 
 
+def test_values_of_a_large_catalogue_are_those_of_a_sample(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.execute("INSERT INTO product (sku, brand, year, price) SELECT 'L' || n,"
+                " CASE n % 4 WHEN 0 THEN 'B' ELSE 'A' END, 1990 + n % 10, n"
+                " FROM generate_series(1, 2000) AS n")  # fmt: skip
+    sql.execute("ANALYZE product")
+    whole = app.facets.read()
+    assert whole.depth is None and whole.values["brand"].counts == (("A", 1500), ("B", 500))
+    monkeypatch.setattr("app.db.queries.catalog_stats.COUNTED_ROWS", 1999)
+    monkeypatch.setattr("app.search.facets.WORDS_DEPTH", 400)
+    part = app.facets.read()
+    assert part.bounds == whole.bounds == FacetRange(2000, 1990, 1999, Decimal(1), Decimal(2000))
+    assert part.depth == 400 and part.values["brand"].counts == (("A", 300), ("B", 100))
+
+
 def test_an_empty_catalogue_has_no_bounds(app: App) -> None:
     facets = app.facets.read()
     assert facets.bounds == FacetRange(0, None, None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import filter_snapshot, nearest, single_statement
 from app.db.queries.filter_snapshot import FilterIdList
+from app.db.queries.nearest import FilterClause
 from app.index import faiss_index
 from app.index.faiss_index import CODES, AnnIndex, inverted_lists
 from app.index.faiss_index import add as add_rows
@@ -51,6 +53,7 @@ database_url = copied_for("shop", fill)
 def shop(app: App, monkeypatch: pytest.MonkeyPatch) -> App:
     """These products, whose ids are cached and read again whenever needed."""
     monkeypatch.setattr("app.search.filter_cache.MIN_USE_S", 0.0)
+    monkeypatch.setattr("app.search.filter_cache.WAIT_S", 60.0)
     for _ in range(3):
         ask(app)
     return app
@@ -491,6 +494,33 @@ def test_ids_that_cannot_be_read_are_not_retried_at_every_search(
     for _ in range(5):
         ask(shop, words="colour=blue")
     assert sum("AS standby" in statement for statement in in_turn) == 1
+
+
+def test_a_search_goes_on_without_ids_that_take_long_to_read(
+    shop: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.search.filter_cache.WAIT_S", 0.0)
+    begun, go, reads = threading.Event(), threading.Event(), list[str]()
+    read = filter_snapshot.read
+
+    def slow(connection: Connection, clause: FilterClause) -> FilterIdList | None:
+        reads.append(threading.current_thread().name)
+        begun.set()
+        assert go.wait(60)
+        return read(connection, clause)
+
+    monkeypatch.setattr(filter_snapshot, "read", slow)
+    wanted = expected(shop, sql, "colour = 'blue'")
+    for _ in range(4):
+        found = ask(shop, words="colour=blue")
+        assert skus(found) == wanted
+    other = ask(shop, words="sku=P0005"), ask(shop, words="sku=P0005")
+    assert [skus(each) for each in other] == [["P0005"]] * 2
+    assert begun.wait(60) and reads == ["filter ids"], "one at a time, and none twice"
+    go.set()
+    lists, clause = FilterCache(shop.engine), nearest.filter_clause(parse(["colour=blue"]))
+    monkeypatch.setattr("app.search.filter_cache.WAIT_S", 60.0)
+    assert lists.get(clause) is None and lists.get(clause) is not None
 
 
 def test_ids_outdated_too_soon_are_not_read_again_immediately(

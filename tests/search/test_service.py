@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
-
 import numpy as np
 import psycopg
 import pytest
@@ -15,20 +11,15 @@ from app.config import Settings
 from app.db.engine import snapshot
 from app.db.queries import index_delta
 from app.db.queries.nearest import TOLERANCE
-from app.errors import BadInput, ModelMismatch, NoModel, NoWords, UnknownProduct
 from app.index import faiss_index
 from app.search.planner import find
 from app.search.retrieval import RetrievalRequest
 from app.types import Filters, Query, SearchResult
-from support.colours import ColourEncoder, choose_colours, photo
+from support.colours import choose_colours
 from support.exact import assert_exact, expected, skus
 from support.fallback import build_pgvector_index
+from support.search_checks import ask
 from support.shop import add, numbered, vectors
-
-
-def ask(app: App, seed: int = 1000, k: int = 10, **more: object) -> SearchResult:
-    return app.search.search(Query(picture=photo(seed), k=k, **more))  # type: ignore[arg-type]
-
 
 # Which path answers
 
@@ -186,118 +177,6 @@ def test_a_build_is_trusted_only_a_little_nearer_than_its_last_nominee(app: App)
             n=20, k=5, excluded=(), max_delta_rows=10, known=None,
         )  # fmt: skip
     assert found.seen_to == 0.5 - TOLERANCE
-
-
-def test_an_index_that_was_unreadable_for_a_moment_is_read_again(
-    app: App, settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(app, numbered(60))
-    app.indexer.rebuild()
-    sql.execute("DELETE FROM index_chunk")
-    with App(settings, choose=choose_colours) as other:
-        for owner, name, failure in (
-            (hashlib, "file_digest", OSError(24, "Too many open files")),
-            (faiss_index.faiss(), "read_index", MemoryError()),
-        ):
-
-            def refuse(*_: object, failure: Exception = failure, **__: object) -> None:
-                raise failure
-
-            with monkeypatch.context() as patched:
-                patched.setattr(owner, name, refuse)
-                assert ask(other).plan.path == "exact"
-        assert ask(other).plan.path == "faiss"
-
-
-HARMS = ["missing", "shorter", "one byte", "another file"]
-
-
-def damage(path: Path, harm: str) -> None:
-    data = bytearray(path.read_bytes())
-    if harm == "missing":
-        path.unlink()
-    elif harm == "shorter":
-        path.write_bytes(data[:-100])
-    elif harm == "one byte":
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-    else:
-        path.write_bytes(b"something else")
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_damaged_index_file_is_never_searched(
-    app: App, settings: Settings, sql: psycopg.Connection, harm: str
-) -> None:
-    add(app, numbered(60))
-    build = app.indexer.rebuild()
-    sql.execute("DELETE FROM index_chunk")
-    damage(app.files.path(build.sha256), harm)
-    with App(settings, choose=choose_colours) as other:
-        result = ask(other)
-        assert result.plan.path == "exact"
-        assert f"build {build.id}: index file" in result.plan.reason
-        assert_exact(other, result, list(range(60)), 1000, 10)
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_damaged_index_file_is_made_again_from_the_database(
-    app: App, settings: Settings, harm: str
-) -> None:
-    add(app, numbered(60))
-    build = app.indexer.rebuild()
-    whole = app.files.path(build.sha256).read_bytes()
-    damage(app.files.path(build.sha256), harm)
-    with App(settings, choose=choose_colours) as other:
-        result = ask(other)
-        assert (result.plan.path, result.plan.build) == ("faiss", build.id)
-        assert_exact(other, result, list(range(60)), 1000, 10)
-    assert app.files.path(build.sha256).read_bytes() == whole
-
-
-def test_a_host_that_cannot_store_the_file_still_searches_it(
-    app: App, settings: Settings, tmp_path: Path
-) -> None:
-    add(app, numbered(60))
-    app.indexer.rebuild()
-    (tmp_path / "file").write_text("no folder")
-    elsewhere = settings.model_copy(update={"index_dir": tmp_path / "file" / "index"})
-    with App(elsewhere, choose=choose_colours) as other:
-        assert ask(other).plan.path == "faiss"
-
-
-def test_partial_files_of_a_killed_process_are_removed(app: App, settings: Settings) -> None:
-    add(app, numbered(60))
-    build = app.indexer.rebuild()
-    old, young = app.files.folder / "old.part", app.files.folder / "young.part"
-    for file in (old, young):
-        file.write_bytes(b"half")
-    os.utime(old, (1e9, 1e9))
-    app.files.path(build.sha256).unlink()
-    with App(settings, choose=choose_colours) as other:
-        assert ask(other).plan.build == build.id
-    assert young.exists() and not old.exists()
-
-
-def test_an_index_file_that_comes_back_is_used_again(
-    app: App, settings: Settings, sql: psycopg.Connection
-) -> None:
-    add(app, numbered(60))
-    path = app.files.path(app.indexer.rebuild().sha256)
-    sql.execute("DELETE FROM index_chunk")
-    kept = path.read_bytes()
-    path.unlink()
-    with App(settings, choose=choose_colours) as other:
-        assert ask(other).plan.path == "exact"
-        path.write_bytes(kept)
-        assert ask(other).plan.path == "faiss"
-
-
-def test_a_build_of_another_cluster_is_not_used(app: App, sql: psycopg.Connection) -> None:
-    add(app, numbered(60))
-    app.indexer.rebuild()
-    sql.execute("UPDATE index_build SET cluster = '1/2'")
-    assert ask(app).plan.path == "exact"
 
 
 # Snapshots
@@ -462,87 +341,3 @@ def test_a_filter_is_applied_before_the_top_k(app: App) -> None:
     for filters in (Filters({"brand": "Tidewater"}), Filters(attributes={"packaged": "1"})):
         result = ask(app, k=20, filters=filters)
         assert_exact(app, result, list(range(50, 100)), 1000, 20)
-
-
-# k, or the reason
-
-
-def test_fewer_than_k_are_returned_with_the_reason(app: App) -> None:
-    add(app, numbered(3))
-    for _ in range(2):
-        result = ask(app, k=5)
-        assert len(result.matches) == 3
-        assert result.plan.shortfall == (
-            "Only 3 products have a picture with an embedding under the active model."
-        )
-        app.indexer.rebuild()
-
-
-def test_an_empty_catalogue_is_not_an_error(app: App) -> None:
-    app.indexer.rebuild()
-    result = ask(app)
-    assert result.matches == ()
-    assert result.plan.shortfall
-
-
-# Questions that make no sense
-
-
-@pytest.mark.parametrize("k", [0, -1, 1001])
-def test_k_out_of_range_is_refused(app: App, k: int) -> None:
-    with pytest.raises(BadInput, match="1 to 1000"):
-        ask(app, k=k)
-
-
-def test_an_empty_query_is_refused(app: App) -> None:
-    with pytest.raises(BadInput, match="at least one"):
-        app.search.search(Query())
-    with pytest.raises(BadInput, match="not both"):
-        app.search.search(Query(sku="P0001", picture=photo(1)))
-    with pytest.raises(BadInput, match="alone"):
-        app.search.search(Query(vector=np.ones(49, np.float32), model_id=1, words="red"))
-
-
-def test_an_unknown_sku_is_refused_with_similar_ones(app: App) -> None:
-    add(app, numbered(3))
-    with pytest.raises(UnknownProduct, match="P0000"):
-        app.search.search(Query(sku="P000X"))
-
-
-def test_words_need_a_model_that_reads_them(app: App) -> None:
-    with pytest.raises(NoWords, match="colours reads pictures only"):
-        app.search.search(Query(words="a red shoe", words_by="model"))
-
-
-def test_a_vector_of_another_model_is_refused(app: App) -> None:
-    add(app, numbered(3))
-    vector = vectors(app, [1])[0]
-    with pytest.raises(ModelMismatch):
-        app.search.search(Query(vector=vector, model_id=99))
-
-
-@pytest.mark.parametrize("bad", [np.zeros(49), np.full(49, np.nan), np.ones(3)])
-def test_a_zero_or_infinite_vector_is_refused(app: App, bad: np.ndarray) -> None:
-    vector = bad.astype(np.float32)
-    with pytest.raises(BadInput):
-        app.search.search(Query(vector=vector, model_id=app.catalog.model().id))
-
-
-def test_without_a_recorded_model_nothing_is_searched(empty_url: str, tmp_path: Path) -> None:
-    from app.operations.migrate import migrate
-
-    with App(Settings(home=tmp_path, database_url=empty_url), choose=choose_colours) as app:
-        migrate(app.engine)
-        with pytest.raises(NoModel, match="lookalike init"):
-            app.search.search(Query(sku="X"))
-
-
-def test_a_model_changed_by_another_process_is_noticed(app: App, sql: psycopg.Connection) -> None:
-    add(app, numbered(3))
-    ask(app)
-    other = ColourEncoder("others")
-    sql.execute("SELECT register_model(%s, '1', 49, %s)", [other.name, other.fingerprint])
-    sql.execute("UPDATE model SET active = false WHERE active")
-    sql.execute("UPDATE model SET active = true WHERE name = 'others'")
-    plan = ask(app).plan
-    assert plan.model == "others" and "No products have a picture" in (plan.shortfall or "")

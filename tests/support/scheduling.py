@@ -23,6 +23,8 @@ LONGEST_FIRST = (
     "tests/encoders/test_compiled_model.py",
     "tests/encoders/test_encoders.py",
     "tests/cli/test_cli.py",
+    "tests/cli/test_cli_ingest.py",
+    "tests/cli/test_cli_errors.py",
     "tests/architecture/test_docs.py",
     "tests/evaluation/test_real_photos.py",
     "tests/encoders/test_stored_encoder.py",

@@ -21,6 +21,11 @@ SEEDS = (1000, 2000, 3000)
 K = 10
 
 
+def ask(app: App, seed: int = 1000, k: int = 10, **more: object) -> SearchResult:
+    """Search with the photo of a seed."""
+    return app.search.search(Query(picture=photo(seed), k=k, **more))  # type: ignore[arg-type]
+
+
 def exact_plan(app: App, k: int = K) -> Plan:
     """Search for a few photos and assert that the results are exact; returns the last plan."""
     rows = read_table(app)

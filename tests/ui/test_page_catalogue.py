@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.bootstrap import App
 from app.duplicates.verdicts import decide
-from app.operations.catalog_stats import ingest_rejects, overview
+from app.operations.catalog_stats import CatalogContents, ingest_rejects, overview
+from app.operations.health import HealthCheck
 from app.ui.csv_export import csv_bytes
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos
@@ -169,6 +170,37 @@ def test_counts_and_checks_are_of_one_snapshot_and_agree(catalogue: App) -> None
     checks = {check.name: check.value for check in found.status.checks}
     assert found.contents is not None
     assert checks["products"] == found.contents.counts.products == 4
+
+
+def test_the_rows_of_a_large_catalogue_are_estimated(
+    catalogue: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(catalogue, numbered(5))
+    sql.execute("VACUUM ANALYZE product, picture, embedding")
+    sql.execute("DELETE FROM embedding WHERE picture_id IN (SELECT max(id) FROM picture)")
+    monkeypatch.setattr("app.db.queries.catalog_stats.COUNTED_ROWS", 5)
+    status, contents = overview_parts(catalogue)
+    assert (status["products"].value, status["embeddings"].ok) == (5, False)
+    assert (contents.counts.without_embedding, contents.counts.same_words) == (1, 0)
+    monkeypatch.setattr("app.db.queries.catalog_stats.COUNTED_ROWS", 4)
+    status, contents = overview_parts(catalogue)
+    assert (status["products"].value, status["pictures"].value) == ("about 5", "about 5")
+    assert not status["embeddings"].ok
+    assert "1 of the newest 100,000 pictures have no" in str(status["embeddings"].advice)
+    assert contents.counts.estimated and contents.counts.without_embedding == 1
+    assert contents.counts.same_words is None
+    page = drawn()
+    shown = {metric.label: metric.value for metric in page.metric}
+    assert shown["Products"] == "about 5" and shown["Not embedded"] == "1"
+    assert "Same words" not in shown and "Pairs judged" in shown
+    assert any("is not counted" in caption.value for caption in page.caption)
+
+
+def overview_parts(catalogue: App) -> tuple[dict[str, HealthCheck], CatalogContents]:
+    """The checks by name, and the contents."""
+    found = overview(catalogue.engine, catalogue.files, catalogue.settings)
+    assert found.contents is not None
+    return {check.name: check for check in found.status.checks}, found.contents
 
 
 def test_rejects_are_no_formulas_in_a_spreadsheet() -> None:

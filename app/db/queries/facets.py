@@ -25,6 +25,12 @@ SELECT count(*) AS products, min(year) AS first_year, max(year) AS last_year,
     min(price) AS lowest, max(price) AS highest
 FROM product"""
 
+# Each end is the first or last entry of an index.
+ALL_BOUNDS = """
+SELECT {products} AS products,
+    (SELECT min(year) FROM product) AS first_year, (SELECT max(year) FROM product) AS last_year,
+    (SELECT min(price) FROM product) AS lowest, (SELECT max(price) FROM product) AS highest"""
+
 # A list counts for each of its members; objects have no value to filter by.
 ATTRIBUTES = """
 SELECT key, value, count(DISTINCT p.id) AS products
@@ -154,6 +160,14 @@ def bounds_among(connection: Connection, ids: Sequence[int]) -> FacetRange:
     return FacetRange(*connection.execute(text(sql), {"ids": list(ids)}).one())
 
 
-def bounds(connection: Connection) -> FacetRange:
-    """The ranges over all products."""
-    return FacetRange(*connection.execute(text(BOUNDS)).one())
+def bounds(connection: Connection, products: int | None = None) -> FacetRange:
+    """The ranges over all products; with their number if it is known, else they are counted."""
+    number = "(SELECT count(*) FROM product)" if products is None else str(products)
+    return FacetRange(*connection.execute(text(ALL_BOUNDS.format(products=number))).one())
+
+
+def sample_ids(connection: Connection, count: int) -> list[int]:
+    """Ids of about `count` products from all over the catalogue, and from nowhere else than its
+    primary key; fewer where ids are missing."""
+    sample = SAMPLE.format(stretches=STRETCHES, each=count // STRETCHES)
+    return list(connection.execute(text(f"SELECT id FROM ({sample}) AS sample")).scalars())

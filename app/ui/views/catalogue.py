@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.bootstrap import App
 from app.operations.catalog_stats import (
+    NEWEST_PICTURES,
     CatalogContents,
     CatalogCounts,
     CatalogOverview,
@@ -85,25 +86,47 @@ def _draw_counts(counts: CatalogCounts) -> None:
         st.info(_("The catalogue is empty. Fill it with `lookalike ingest catalogue.csv`."))
         return
     judged = counts.same + counts.different
-    metrics = (
-        (_("Products"), counts.products, _("rows of the catalogue, one a sku")),
-        (_("Pictures"), counts.pictures, _("each stored once, however many products show it")),
-        (_("Not embedded"), counts.without_embedding,
+    metrics = [
+        (_("Products"), _rows(counts.products, counts), _("rows of the catalogue, one a sku")),
+        (_("Pictures"), _rows(counts.pictures, counts),
+         _("each stored once, however many products show it")),
+        (_("Not embedded"), format_number(counts.without_embedding),
          _("pictures that no search by picture finds")),
-        (_("Without a picture"), counts.without_picture, _("products that only words find")),
-        (_("Sharing a picture"), counts.sharing,
-         _("products that show one of {count} pictures together with others").format(
-             count=format_number(counts.shared_pictures))),
-        (_("Same words"), counts.same_words,
-         _("products in {count} groups where only year, size or spelling differ").format(
-             count=format_number(counts.word_groups))),
-        (_("Pairs judged"), judged,
+        *_whole_pass_metrics(counts),
+        (_("Pairs judged"), format_number(judged),
          _("{same} the same, {different} different").format(
              same=format_number(counts.same), different=format_number(counts.different))),
-    )  # fmt: skip
+    ]  # fmt: skip
     with st.container(key="figures", horizontal=True):
         for label, count, meaning in metrics:
-            st.metric(label, format_number(count), help=meaning, border=True, width=170)
+            st.metric(label, count, help=meaning, border=True, width=170)
+    if counts.estimated:
+        st.caption(_("A catalogue of this size is not counted: the numbers of rows are estimates, "
+                     "and embeddings are looked for among the newest {number} pictures. "
+                     "`lookalike check` reads all rows.").format(
+                         number=format_number(NEWEST_PICTURES)))  # fmt: skip
+
+
+def _rows(number: int, counts: CatalogCounts) -> str:
+    """A number of rows, which may be an estimate."""
+    written = format_number(number)
+    return _("about {number}").format(number=written) if counts.estimated else written
+
+
+def _whole_pass_metrics(counts: CatalogCounts) -> list[tuple[str, str, str]]:
+    """The metrics that only a pass over all rows tells; none where they are not known."""
+    without, shared, groups = counts.without_picture, counts.shared_pictures, counts.word_groups
+    if without is None or shared is None or groups is None:
+        return []
+    return [
+        (_("Without a picture"), format_number(without), _("products that only words find")),
+        (_("Sharing a picture"), format_number(counts.sharing or 0),
+         _("products that show one of {count} pictures together with others").format(
+             count=format_number(shared))),
+        (_("Same words"), format_number(counts.same_words or 0),
+         _("products in {count} groups where only year, size or spelling differ").format(
+             count=format_number(groups))),
+    ]  # fmt: skip
 
 
 def _draw_embeddings(contents: CatalogContents) -> None:
