@@ -287,7 +287,7 @@ def word_space(version: str) -> WordSpace:
 
 
 def colours_asked(text: str) -> tuple[Vectors, str]:
-    """The colours that a text names, as `WordReading.colours`, and the text without the wanted ones.
+    """The colours that a text names, as `WordReading.colours`, and the text without those it wants.
 
     None where the text side has no idea of the text. For models whose words this text side reads.
     """
