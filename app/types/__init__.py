@@ -16,9 +16,12 @@ from app.types.catalogue import (
     Verdict,
 )
 from app.types.measured import (
+    IN_PARTS,
     LABEL_FIELDS,
+    PARTS,
     UNKNOWN_CLOSE_CUT,
     Build,
+    BuildPart,
     Calibration,
     CloseCut,
     Crossovers,
@@ -55,9 +58,12 @@ from app.types.result import (
 
 __all__ = [
     "ALREADY_SHOWN",
+    "IN_PARTS",
     "LABEL_FIELDS",
+    "PARTS",
     "UNKNOWN_CLOSE_CUT",
     "Build",
+    "BuildPart",
     "Calibration",
     "CloseCut",
     "Colours",

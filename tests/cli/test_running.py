@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +31,7 @@ from app.types import Query, SearchResult
 from support.colours import choose_colours, photo
 from support.concurrency import wait_until
 from support.copies import copied_for
+from support.paths import REPO
 from support.shop import add
 
 Run = Callable[..., str]
@@ -394,3 +398,33 @@ def test_photos_of_impossible_sizes_are_not_read(
         running.send(connection, {"identity": running.identity(), "photos": {"photo": sizes}})
         with pytest.raises(running.Incomplete):
             running.receive(connection)
+
+
+PAGE = """
+import runpy, signal, sys
+from pathlib import Path
+from types import ModuleType
+from app.bootstrap import App
+from app.config import Settings
+
+def run():
+    [listening] = Path(sys.argv[1], "run").glob("*.sock")
+    print(listening.name, flush=True)
+    signal.raise_signal(signal.SIGTERM)
+
+server, shared = ModuleType("app.ui.server"), ModuleType("app.ui.shared")
+server.run, shared.prepare = run, lambda: App(Settings(home=sys.argv[1]))
+sys.modules |= {"app.ui.server": server, "app.ui.shared": shared}
+runpy.run_module("app.cli.page_process", run_name="__main__")
+"""
+
+
+def test_a_page_that_sigterm_ends_leaves_no_socket(home: Path) -> None:
+    """It ends by the signal all the same: who started it sees that."""
+    page = subprocess.run(
+        [sys.executable, "-c", PAGE, str(home)], cwd=REPO, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert page.returncode == -signal.SIGTERM, page.stderr
+    assert page.stdout.endswith(".sock\n")
+    assert list((home / "run").glob("*.sock")) == []
