@@ -27,8 +27,9 @@ from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.matches import page_matches, region_matches
 from app.search.page_data import SnapshotData
+from app.search.page_hits import PageRequest
 from app.search.page_shortfall import hints_of_page, of_page
-from app.search.paging import PageRequest, page
+from app.search.paging import page
 from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
@@ -354,7 +355,7 @@ class SearchService:
         page_request = PageRequest(
             request, query, by_vector, None,
             SnapshotData(connection, model, self._files, self._settings), self._settings,
-            text_vector, catalogue_first=encoded.catalogue_first,
+            text_vector, catalogue_first=encoded.catalogue_first, colours=encoded.colours,
         )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
@@ -365,7 +366,7 @@ class SearchService:
             and read.query.terms
             and query_rewriting.has_every_word(read.reading)
         ):
-            page_request = replace(page_request, text_vector=None)
+            page_request = replace(page_request, text_vector=None, colours=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 
