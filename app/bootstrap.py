@@ -125,6 +125,8 @@ class App:
                 getattr(self, name).dispose()
         if "sandbox" in self.__dict__:
             self.sandbox.close()
+        if "files" in self.__dict__:
+            self.files.close()
 
     @_Once
     def server_settings(self) -> Settings:
@@ -154,7 +156,12 @@ class App:
 
     @_Once
     def files(self) -> IndexFiles:
-        return IndexFiles(self.settings.index_folder)
+        folder, address = self.settings.index_folder, self.settings.search_on
+        if address is None:
+            return IndexFiles(folder)
+        from app.cluster.parts import PartsOnCluster
+
+        return IndexFiles(folder, PartsOnCluster(lambda: self.server_settings, address))
 
     @_Once
     def limits(self) -> ImageLimits:

@@ -101,6 +101,14 @@ class Settings(BaseSettings):
             "store index files in PostgreSQL too, for machines that do not share the folder"
         ),
     )
+    index_part_rows: int = Field(
+        default=200_000_000,
+        ge=0,
+        description=(
+            "an index of more embeddings than this is built in parts of at most so many, each in a "
+            "file of its own; 0: always in one file"
+        ),
+    )
     sample_queries: bool = Field(
         default=True,
         description="store the vectors of a few hundred recent searches, to measure indexes with",
@@ -319,6 +327,28 @@ class Settings(BaseSettings):
         le=1024,
         description=(
             "processors that a task of `--on` takes; each worker process loads the model once"
+        ),
+    )
+    search_on: str | None = Field(
+        default=None,
+        description=(
+            "Ray cluster in whose processes indexes in parts are searched: `ray://host:10001`, "
+            "`host:port`, or `local`; without it, a process that searches opens all parts"
+        ),
+    )
+    part_cpus: float = Field(
+        default=1.0,
+        gt=0,
+        le=1024,
+        description="processors that the cluster reserves for each part of an index",
+    )
+    part_wait_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=60,
+        description=(
+            "seconds that a search waits for the parts of an index; the pictures of one that has "
+            "not answered then are compared in PostgreSQL"
         ),
     )
     downloads_at_once: int = Field(

@@ -1,7 +1,9 @@
-"""Fills an index in tasks on a cluster, each with the vectors of a range of table pages."""
+"""Fills an index in tasks on a cluster, each with the vectors of a range of table pages, or of ids
+for an index in parts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from app.cluster import tasks
@@ -11,10 +13,14 @@ from app.errors import BuildRefused
 from app.index import faiss_index, faiss_parts
 from app.index.embedding_reader import StoredEmbeddings
 from app.index.faiss_index import AnnIndex
+from app.index.faiss_parts import PartBytes
 from app.types import ProgressCallback
 
 BLOCKS = 32
 """Blocks of pages of a task: 64 MB of the table, some 50,000 vectors of 512 dimensions."""
+
+ID_BLOCKS = 24
+"""Blocks of ids of a task that fills a part of an index: as many vectors."""
 
 
 class ClusterFill:
@@ -32,21 +38,34 @@ class ClusterFill:
     def __call__(self, index: AnnIndex, source: StoredEmbeddings) -> None:
         """Add all embeddings of the snapshot. Raises BuildRefused if another number was read."""
         exported, pages = source.export()
-        centroids = self._cluster.share(index.centroids())
         step = BLOCKS * pages.step
-        calls = (
-            (self._job, source.model, exported, centroids, faiss_index.code_of(index), part)
-            for part in (
-                range(begin, min(begin + step, pages.stop), pages.step)
-                for begin in range(0, pages.stop, step)
-            )
+        ranges = (
+            range(begin, min(begin + step, pages.stop), pages.step)
+            for begin in range(0, pages.stop, step)
         )
-        with closing(self._cluster.run(tasks.encode_pages, calls)) as parts:
-            for data in parts:
-                faiss_parts.merge(index, data)
-                self._notify(f"{index.rows:,} of {source.rows:,} vectors encoded")
+        self._fill(index, source, exported, tasks.encode_pages, ranges)
         if index.rows != source.rows:
             raise BuildRefused(
                 f"{source.rows} embeddings were counted, and tasks read {index.rows}; do all nodes "
                 "reach the same server?"
             )
+
+    def fill_part(self, index: AnnIndex, source: StoredEmbeddings, bounds: Sequence[int]) -> None:
+        """Add the embeddings in ranges of ids, from each bound to before the next one."""
+        exported, _ = source.export()
+        ranges = (
+            bounds[begin : begin + ID_BLOCKS + 1] for begin in range(0, len(bounds) - 1, ID_BLOCKS)
+        )
+        self._fill(index, source, exported, tasks.encode_ids, ranges)
+
+    def _fill(
+        self, index: AnnIndex, source: StoredEmbeddings, exported: str,
+        task: Callable[..., PartBytes], ranges: Iterable[Sequence[int]],
+    ) -> None:  # fmt: skip
+        centroids = self._cluster.share(index.centroids())
+        code = faiss_index.code_of(index)
+        calls = ((self._job, source.model, exported, centroids, code, each) for each in ranges)
+        with closing(self._cluster.run(task, calls)) as parts:
+            for data in parts:
+                faiss_parts.merge(index, data)
+                self._notify(f"{index.rows:,} of {source.rows:,} vectors encoded")

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from app.bootstrap import App
+from app.cluster.portable_settings import check_reachable, portable
 from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.encoders.loading import choose_encoder
-from app.errors import BadInput, LookalikeError
-
-OF_A_MACHINE = frozenset({"home", "cache_dir", "index_dir", "device", "database_password_file"})
-"""Settings that each machine has for itself, by its environment."""
+from app.errors import LookalikeError
 
 
 class VersionsDiffer(LookalikeError):
@@ -68,10 +66,6 @@ _apps: dict[str, App] = {}
 
 def describe(app: App, address: str, choose: Callable[..., EncoderChoice] = choose_encoder) -> Job:
     """The job of this program. Raises BadInput if other machines cannot reach its database."""
-    if app.settings.database_url is None and address != "local":
-        raise BadInput(
-            "Other machines cannot reach the embedded database. Name a server with "
-            "LOOKALIKE_DATABASE_URL, or use --on local."
-        )
+    check_reachable(app.settings, address)
     settings = app.server_settings
-    return Job(settings.model_dump_json(exclude=set(OF_A_MACHINE)), choose, settings.cluster_cpus)
+    return Job(portable(settings), choose, settings.cluster_cpus)

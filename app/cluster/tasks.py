@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 from app.catalog.service import CatalogService
 from app.cluster.job import Job
 from app.index import faiss_index, faiss_parts
-from app.index.embedding_reader import read_pages
+from app.index.embedding_reader import read_ids, read_pages
 from app.index.faiss_index import Code
 from app.index.faiss_parts import PartBytes
+from app.index.id_selectors import Ids
 from app.models.backfill import MAX_REASONS, EmbeddedPart, embed_range
-from app.types import Model, Vectors
+from app.types import EmbeddingRows, Model, Vectors
 from ingest.chunk_writer import ChunkWriter, RowCounts, WrittenRows
 from ingest.encoder_set import MaintainedEncoders
 from ingest.local_files import LocalPictures
@@ -52,10 +53,24 @@ def encode_pages(
     """The inverted lists, in a code, of the vectors in a range of table pages of an exported
     snapshot; `centroids` has shape (lists, dim)."""
     with job.services() as app:
-        part = faiss_index.inverted_lists(np.array(centroids), code)
-        for ids, vectors in read_pages(app.engine, model, exported, pages):
-            faiss_index.add(part, ids, vectors)
-        return faiss_parts.serialized(part)
+        return _encoded(centroids, code, read_pages(app.engine, model, exported, pages))
+
+
+def encode_ids(
+    job: Job, model: Model, exported: str, centroids: Vectors, code: Code, bounds: Sequence[int]
+) -> PartBytes:
+    """The same of the vectors of ranges of picture ids, from each bound to before the next one."""
+    with job.services() as app:
+        return _encoded(centroids, code, read_ids(app.engine, model, exported, bounds))
+
+
+def _encoded(
+    centroids: Vectors, code: Code, blocks: Iterable[tuple[Ids, EmbeddingRows]]
+) -> PartBytes:
+    part = faiss_index.inverted_lists(np.array(centroids), code)
+    for ids, vectors in blocks:
+        faiss_index.add(part, ids, vectors)
+    return faiss_parts.serialized(part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ rows have the same length, so that numpy reads and writes many of them at once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ _BLOCKS = sql.SQL(
     WHERE block.ids IS NOT NULL"""
 )
 """Aggregates many embeddings into one row: a row costs more than its content."""
+
+_ID_BLOCK = """
+    SELECT string_agg(int8send(picture_id), '') AS ids, string_agg(halfvec_send(vec), '') AS vectors
+    FROM embedding WHERE model_id = %s AND picture_id >= %s AND picture_id < %s"""
 
 
 def insert_rows(connection: Connection, rows: CopyRows) -> None:
@@ -90,6 +95,23 @@ def read_embeddings(
             _BLOCKS.format(model.id, pages.start, pages.stop, pages.step), binary=True
         ):
             yield np.frombuffer(ids, dtype=">i8"), _parse_vectors(vectors, len(ids) // 8, model)
+
+
+def read_embeddings_of(
+    connection: Connection, model: Model, bounds: Sequence[int]
+) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """The same of pictures by their ids: a block for each two bounds that follow one another, with
+    the ids from the first to before the second. Blocks without rows are left out."""
+    with driver_errors():
+        for first, end in pairwise(bounds):
+            row = (
+                _cursor(connection)
+                .execute(_ID_BLOCK, (model.id, first, end), binary=True)
+                .fetchone()
+            )
+            if row is not None and row[0] is not None:
+                ids = np.frombuffer(row[0], dtype=">i8")
+                yield ids, _parse_vectors(row[1], len(ids), model)
 
 
 def _parse_vectors(data: bytes, rows: int, model: Model) -> NDArray[np.float16]:

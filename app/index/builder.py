@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -28,8 +28,10 @@ from app.index.embedding_reader import (
 )
 from app.index.faiss_index import AnnIndex, Code
 from app.index.file_store import IndexFiles
+from app.index.nominees import TrainedIndex
+from app.index.part_builder import PartBuilder, listed, sha256_of
 from app.index.recall import RecallBenchmark
-from app.types import Build, Model, ProgressCallback, Vectors
+from app.types import IN_PARTS, Build, BuildPart, Model, ProgressCallback, Vectors
 
 RETAINED_BUILDS = 2
 """Published builds that are kept: the newest, and the one that running searches may still use."""
@@ -38,14 +40,32 @@ SCREENED_ROWS = 1_000_000
 """From so many rows on a code is tried with the rows nearest to the queries, about 100,000, before
 all rows are encoded."""
 
-Fill = Callable[[AnnIndex, StoredEmbeddings], None]
-"""Adds all embeddings of a snapshot to an empty index."""
+
+class Fill(Protocol):
+    """Adds embeddings to an empty index."""
+
+    def __call__(self, index: AnnIndex, source: StoredEmbeddings) -> None:
+        """Add all embeddings of a snapshot."""
+
+    def fill_part(self, index: AnnIndex, source: StoredEmbeddings, bounds: Sequence[int]) -> None:
+        """Add those in ranges of ids, from each bound to before the next one."""
 
 
-def fill_here(index: AnnIndex, source: Embeddings) -> None:
-    """Add all embeddings in this process."""
-    for ids, vectors in source.blocks():
-        faiss_index.add(index, ids, vectors)
+class FillHere:
+    """Adds embeddings in this process."""
+
+    def __call__(self, index: AnnIndex, source: Embeddings) -> None:
+        """Add all embeddings."""
+        for ids, vectors in source.blocks():
+            faiss_index.add(index, ids, vectors)
+
+    def fill_part(self, index: AnnIndex, source: StoredEmbeddings, bounds: Sequence[int]) -> None:
+        """Add those in ranges of ids, from each bound to before the next one."""
+        for ids, vectors in source.blocks_of(bounds):
+            faiss_index.add(index, ids, vectors)
+
+
+FILL_HERE = FillHere()
 
 
 class Indexer:
@@ -60,12 +80,13 @@ class Indexer:
         self,
         name: str | None = None,
         notify: ProgressCallback = lambda message: None,
-        fill: Fill = fill_here,
+        fill: Fill = FILL_HERE,
     ) -> Build:
         """Build an index of all committed embeddings of the active model, or of the model `name`.
 
         Returns the build, in state "published" or "rejected". `notify` gets a message when a stage
-        begins. `fill` adds the vectors to inverted lists; a flat index is built here.
+        begins. `fill` adds the vectors to inverted lists; a flat index is built here. An index of
+        more than `Settings.index_part_rows` rows is built in parts.
 
         Raises BuildRunning while another process builds, BuildRefused when the embeddings cannot
         be indexed, IndexUnwritable when the file cannot be written, NoModel, UnknownModel, and
@@ -111,24 +132,61 @@ class Indexer:
         notify("Reading all embeddings")
         with open_embeddings(self._engine, model) as embeddings:
             notify(f"Building an index of {embeddings.rows:,} pictures and measuring its recall")
-            measured = _build_and_measure(
-                embeddings, user_queries, goal, lambda index: fill(index, embeddings)
-            )
-        figures: dict[str, Any] = {
-            "snapshot": embeddings.snapshot,
-            "kind": measured.index.kind,
-            "parameters": dict(measured.index.parameters),
-            "rows": measured.index.rows,
-            "recall_at_10": measured.recall_at_10,
-            "recall_at_50": measured.recall_at_50,
-            "recall_filtered": measured.recall_filtered,
-            "recall_sample": measured.sample,
-        }
-        if (reason := measured.shortfall(goal)) is not None:
-            figures["reason"] = reason
-            return self._finish(connection, build_id, "rejected", began, figures)
+            if not self._in_parts(embeddings.rows):
+                measured = _build_and_measure(
+                    embeddings, user_queries, goal, lambda index: fill(index, embeddings)
+                )
+                figures = measured.figures(embeddings)
+                if (reason := measured.shortfall(goal)) is not None:
+                    return self._finish(connection, build_id, "rejected", began, figures, reason)
+            else:
+                builder = PartBuilder(
+                    self._files, embeddings, self._settings.index_part_rows, fill.fill_part,
+                    partial(self._record_part, build_id), notify,
+                )  # fmt: skip
+                return self._build_parts(
+                    connection, build_id, began, builder, embeddings, user_queries
+                )
         notify("Writing the index file")
         return self._publish(connection, build_id, began, measured.index, figures)
+
+    def _in_parts(self, rows: int) -> bool:
+        part_rows = self._settings.index_part_rows
+        return bool(part_rows) and rows > max(part_rows, faiss_index.FLAT_ROWS)
+
+    def _build_parts(
+        self,
+        connection: Connection,
+        build_id: int,
+        began: float,
+        builder: PartBuilder,
+        source: StoredEmbeddings,
+        user_queries: Vectors,
+    ) -> Build:
+        """Build, measure and publish an index in parts; if it is not published, delete them."""
+        published = False
+        try:
+            goal = self._settings.recall_goal
+            measured = _smallest_index(source, user_queries, goal, builder.build)
+            figures = measured.figures(source)
+            reason = measured.shortfall(goal)
+            if reason is None:
+                figures |= {
+                    "kind": measured.index.kind + IN_PARTS,
+                    "sha256": sha256_of(builder.parts),
+                    "size": sum(part.size for part in builder.parts),
+                }
+                if self._settings.index_in_database:
+                    for part in builder.parts:
+                        file = self._files.path(part.sha256)
+                        index_builds.save_file(connection, build_id, file, part.number)
+            state = "published" if reason is None else "rejected"
+            build = self._finish(connection, build_id, state, began, figures, reason)
+            published = reason is None
+            return build
+        finally:
+            if not published:
+                builder.remove(self._needed)
 
     def _publish(
         self,
@@ -157,8 +215,11 @@ class Indexer:
         state: str,
         began: float,
         figures: dict[str, Any],
+        reason: str | None = None,
     ) -> Build:
         seconds = round(time.monotonic() - began, 3)
+        if reason is not None:
+            figures = figures | {"reason": reason}
         build = index_builds.finish(connection, build_id, state, seconds=seconds, **figures)
         connection.commit()
         if build is None:
@@ -173,6 +234,11 @@ class Indexer:
         process is killed."""
         with self._engine.begin() as connection:
             index_builds.record_file(connection, build_id, sha256)
+
+    def _record_part(self, build_id: int, part: BuildPart) -> None:
+        """The same of a part."""
+        with self._engine.begin() as connection:
+            index_builds.record_part(connection, build_id, listed(part))
 
     def _needed(self, sha256: str) -> bool:
         """Whether a build needs this file; True if the database cannot be queried."""
@@ -223,15 +289,31 @@ def only_builder(engine: Engine) -> Iterator[None]:
         yield
 
 
+_Built = TypeVar("_Built", bound=TrainedIndex)
+
+
 @dataclass(frozen=True, slots=True)
-class _MeasuredIndex:
+class _MeasuredIndex(Generic[_Built]):
     """An index with the cheapest parameters that reach the recall goal, and its recall."""
 
-    index: AnnIndex
+    index: _Built
     recall_at_10: float | None = None
     recall_at_50: float | None = None
     recall_filtered: float | None = None
     sample: int = 0
+
+    def figures(self, source: Embeddings) -> dict[str, Any]:
+        """The columns of its build, without those of its file."""
+        return {
+            "snapshot": source.snapshot,
+            "kind": self.index.kind,
+            "parameters": dict(self.index.parameters),
+            "rows": self.index.rows,
+            "recall_at_10": self.recall_at_10,
+            "recall_at_50": self.recall_at_50,
+            "recall_filtered": self.recall_filtered,
+            "recall_sample": self.sample,
+        }
 
     def shortfall(self, goal: float) -> str | None:
         """Why the index misses the recall goal; None if it reaches it."""
@@ -249,10 +331,18 @@ def _build_and_measure(
     real: Vectors,
     goal: float,
     fill: Callable[[AnnIndex], None] | None = None,
-) -> _MeasuredIndex:
-    """`fill` adds all rows of the source to inverted lists; None: in this process."""
+) -> _MeasuredIndex[AnnIndex]:
+    """An index in one file. `fill` adds all rows of the source to inverted lists; None: in this
+    process."""
     if source.rows > faiss_index.FLAT_ROWS:
-        return _smallest_index(source, real, goal, fill or partial(fill_here, source=source))
+        fill = fill or partial(FILL_HERE, source=source)
+
+        def filled(centroids: Vectors, code: Code) -> AnnIndex:
+            index = faiss_index.inverted_lists(centroids, code)
+            fill(index)
+            return index
+
+        return _smallest_index(source, real, goal, filled)
     source = collected(source)
     index = faiss_index.build(source.ids, source.vectors)
     if not source.rows:
@@ -263,7 +353,7 @@ def _build_and_measure(
     )
 
 
-def _measured(index: AnnIndex, benchmark: RecallBenchmark) -> _MeasuredIndex:
+def _measured(index: _Built, benchmark: RecallBenchmark) -> _MeasuredIndex[_Built]:
     return _MeasuredIndex(
         index,
         benchmark.recall(index, 10),
@@ -286,10 +376,11 @@ def _fails(
 
 
 def _smallest_index(
-    source: Embeddings, real: Vectors, goal: float, fill: Callable[[AnnIndex], None]
-) -> _MeasuredIndex:
+    source: Embeddings, real: Vectors, goal: float, build: Callable[[Vectors, Code], _Built]
+) -> _MeasuredIndex[_Built]:
     """The index in the smallest code that reaches the recall goal, with few nominees and under
-    filters too, tuned; that in the largest code if none does."""
+    filters too, tuned; that in the largest code if none does. `build` makes it from its centroids
+    and a code."""
     lists = faiss_index.list_count(source.rows)
     pictures = sample_rows(source, kmeans.sample_size(lists, source.dim))
     centroids = kmeans.train(pictures, lists)
@@ -304,8 +395,7 @@ def _smallest_index(
             and _fails(code, centroids, benchmark, goal, max_pool)
         ):
             continue
-        index = faiss_index.inverted_lists(centroids, code)
-        fill(index)
+        index = build(centroids, code)
         tuned = recall.tune(index, benchmark, goal, max_pool)
         if tuned is None:
             continue

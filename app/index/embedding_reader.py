@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
@@ -91,6 +91,18 @@ class StoredEmbeddings:
         pages = range(0, embeddings.page_count(self._connection, self.model), PAGES_PER_BLOCK)
         return database_info.export_snapshot(self._connection), pages
 
+    def id_bounds(self, step: int) -> list[int]:
+        """The picture id of every `step`-th embedding in the order of ids, from the first on, and
+        the number after the last one."""
+        return embeddings.id_bounds(self._connection, self.model, step)
+
+    def blocks_of(self, bounds: Sequence[int]) -> Iterator[tuple[Ids, EmbeddingRows]]:
+        """The rows whose ids are from each bound to before the next one, a block for each. Only
+        `blocks` refuses rows that an index must not have."""
+        with closing(embeddings.stream_of(self._connection, self.model, bounds)) as stream:
+            for ids, vectors, _ in _unpacked(stream):
+                yield ids, vectors
+
     def blocks(self) -> Iterator[tuple[Ids, EmbeddingRows]]:
         all_ids, filled, bad = np.empty(self.rows, np.int64), 0, list[int]()
         pages = range(0, embeddings.page_count(self._connection, self.model), PAGES_PER_BLOCK)
@@ -134,6 +146,17 @@ def read_pages(
     with snapshot(engine, exported) as connection:
         embeddings.prepare_stream(connection)
         with closing(embeddings.stream(connection, model, pages)) as stream:
+            for ids, vectors, _ in _unpacked(stream):
+                yield ids, vectors
+
+
+def read_ids(
+    engine: Engine, model: Model, exported: str, bounds: Sequence[int]
+) -> Iterator[tuple[Ids, EmbeddingRows]]:
+    """The embeddings in ranges of ids, in the blocks of `StoredEmbeddings.blocks_of`."""
+    with snapshot(engine, exported) as connection:
+        embeddings.prepare_stream(connection)
+        with closing(embeddings.stream_of(connection, model, bounds)) as stream:
             for ids, vectors, _ in _unpacked(stream):
                 yield ids, vectors
 

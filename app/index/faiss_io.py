@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from app.errors import IndexDamaged, IndexUnreadable
 from app.index.faiss_index import KINDS, AnnIndex
 from app.index.faiss_library import faiss
+from app.types import IN_PARTS
 
 HEADER = struct.Struct("=4siq")
 """Start of every FAISS index file: four letters for the class, dimension, number of rows."""
@@ -133,7 +134,7 @@ def read_stream(
 
 def check_kind(kind: str) -> None:
     """Raise IndexUnreadable for an index that this version cannot search."""
-    if kind not in KINDS:
+    if kind.removesuffix(IN_PARTS) not in KINDS:
         raise IndexUnreadable(f"its kind, {kind}, is one of a later version; update this process")
 
 

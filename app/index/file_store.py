@@ -15,6 +15,8 @@ from app import atomic_files
 from app.errors import IndexDamaged, IndexUnreadable, IndexUnwritable
 from app.index import faiss_io, memory
 from app.index.faiss_index import AnnIndex
+from app.index.nominees import NominatingIndex
+from app.index.parted_index import LocalParts, PartedIndex
 from app.types import Build
 
 MAX_OPEN = 2
@@ -31,14 +33,19 @@ STALE_S = 3600
 """Age after which a partly fetched file counts as abandoned, in seconds."""
 
 ReadIndexFile = Callable[[Build], Iterable[bytes]]
-"""Reads the file of a build from the database: its pieces in order, none if it is not there."""
+"""Reads the file of a build, or of one of its `files`, from the database: its pieces in order, none
+if it is not there."""
+
+OpenParts = Callable[[Build, bool], PartedIndex]
+"""Opens the parts of a build elsewhere; all of them if, by the second argument, a previous build
+answers meanwhile. Raises IndexUnreadable."""
 
 
 @dataclass(slots=True)
 class _OpenIndex:
     """An index, and the monotonic time in seconds at which a search last asked for it."""
 
-    index: AnnIndex
+    index: NominatingIndex
     used_at: float
 
 
@@ -53,8 +60,10 @@ class _Failure:
 class IndexFiles:
     """The index files in a folder and the indexes that are open. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, open_parts: OpenParts | None = None) -> None:
+        """`open_parts` opens builds in parts; without it, their files are opened here."""
         self.folder = folder
+        self._open_parts = open_parts
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._open: OrderedDict[str, _OpenIndex] = OrderedDict()
@@ -94,7 +103,7 @@ class IndexFiles:
             raise self._unwritable(exc) from exc
         return sha256, size
 
-    def opened(self, build: Build) -> AnnIndex | None:
+    def opened(self, build: Build) -> NominatingIndex | None:
         """The index of a build if it is open; None otherwise."""
         now = time.monotonic()
         with self._lock:
@@ -111,7 +120,7 @@ class IndexFiles:
             memory.give_back()
         return _with_parameters(found.index, build)
 
-    def open(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
+    def open(self, build: Build, read_file: ReadIndexFile | None = None) -> NominatingIndex:
         """The index of a build, read on first use. Searches that hold another index keep it.
 
         A missing or damaged file is replaced by the one that `read_file` returns. Raises
@@ -122,7 +131,7 @@ class IndexFiles:
             if index is not None:
                 return index
             self._make_room()
-            index = self._read(build, read_file)
+            index = self._read_all(build, read_file)
             with self._lock:
                 self._open[build.sha256] = _OpenIndex(index, time.monotonic())
         memory.give_back()  # also what loading the encoder left behind
@@ -134,14 +143,17 @@ class IndexFiles:
 
         A cheap check for status reports; `open` verifies the whole file before it is searched.
         """
-        path = self.path(build.sha256)
         with self._lock:
             in_use = build.sha256 in self._open
-        failed = self._failed.get(build.sha256)
-        if failed and failed.state == _state(path):
-            raise IndexDamaged(failed.reason)
-        if not in_use:
-            faiss_io.check_header(path, build.size, build.rows)
+        if self.opens_elsewhere(build):
+            return  # the files are read elsewhere
+        for each in build.files:
+            path = self.path(each.sha256)
+            failed = self._failed.get(each.sha256)
+            if failed and failed.state == _state(path):
+                raise IndexDamaged(failed.reason)
+            if not in_use:
+                faiss_io.check_header(path, each.size, each.rows)
 
     def open_soon(self, build: Build, read_file: ReadIndexFile | None = None) -> None:
         """Open the index of a build in a background thread, unless one is being opened."""
@@ -153,6 +165,15 @@ class IndexFiles:
                 self.open(build, read_file)
 
         threading.Thread(target=open_quietly, name="open-index", daemon=True).start()
+
+    def close(self) -> None:
+        """Give up all indexes; searches that hold one keep it."""
+        with self._lock:
+            self._open.clear()
+
+    def opens_elsewhere(self, build: Build) -> bool:
+        """Whether a build is opened in other processes, which takes a while."""
+        return self._open_parts is not None and bool(build.parts)
 
     def remove(self, sha256: str) -> None:
         """Delete the file of a retired build; processes that have the index open keep it."""
@@ -172,8 +193,24 @@ class IndexFiles:
             while len(self._open) >= MAX_OPEN:
                 self._open.popitem(last=False)
 
-    def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
+    def read(self, build: Build, read_file: ReadIndexFile | None = None) -> AnnIndex:
+        """The index in a file of a build, one of its `files`, read anew. Raises IndexUnreadable."""
+        with self._reading:
+            return self._read(build, read_file)
+
+    def _read_all(self, build: Build, read_file: ReadIndexFile | None) -> NominatingIndex:
+        """The index of a build, in one file or in parts."""
         faiss_io.check_kind(build.kind)
+        if not build.parts:
+            return self._read(build, read_file)
+        if self._open_parts is not None:
+            return self._open_parts(build, bool(self._open))
+        indexes = [self._read(each, read_file) for each in build.files]
+        return PartedIndex(
+            build.index_kind, indexes[0].dim, build.parameters, build.parts, LocalParts(indexes)
+        )
+
+    def _read(self, build: Build, read_file: ReadIndexFile | None) -> AnnIndex:
         state = _state(self.path(build.sha256))
         failed = self._failed.get(build.sha256)
         if failed and failed.state == state:
@@ -226,11 +263,11 @@ class IndexFiles:
         )
 
 
-def _with_parameters(index: AnnIndex, build: Build) -> AnnIndex:
+def _with_parameters(index: NominatingIndex, build: Build) -> NominatingIndex:
     """Builds with identical files share one index, each with its own search parameters."""
     if index.parameters == build.parameters:
         return index
-    return AnnIndex(index.faiss_index, build.kind, build.parameters)
+    return index.with_parameters(build.parameters)
 
 
 def _verified(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,29 @@ class IdSelector:
             self.faiss_selector = faiss().IDSelectorBatch(ids)
             self.nbytes = (64 + 8) * len(ids)  # approximate size of a C++ hash set, and the ids
 
+    @classmethod
+    def of_bits(cls, bits: NDArray[np.uint8], first: int) -> IdSelector:
+        """The ids whose bits are set, in bytes of eight ids each, from the byte `first` on."""
+        selector = cls.__new__(cls)
+        # Zeros take no memory until they are written.
+        selector._bits = np.zeros(first + len(bits), np.uint8)
+        selector._bits[first:] = bits
+        selector.faiss_selector = faiss().IDSelectorBitmap(selector._bits)
+        selector.nbytes = len(bits)
+        return selector
+
+    def within(self, first: int, last: int) -> SentIds:
+        """The selected ids from `first` to `last`, to be sent to another process."""
+        if self._bits is None:
+            return SentIds(None, 0, _between(self._ids, first, last))
+        begin = first >> 3
+        bits = self._bits[begin : (last >> 3) + 1].copy()
+        if len(bits):
+            bits[0] &= 0xFF << (first & 7) & 0xFF
+        if len(bits) == (last >> 3) + 1 - begin:
+            bits[-1] &= 0xFF >> (7 - (last & 7))
+        return SentIds(bits, begin, None)
+
     def contains(self, ids: Ids) -> NDArray[np.bool_]:
         """Whether each of these ids, shape (n,), is selected."""
         if self._bits is None:
@@ -49,6 +73,28 @@ class IdSelector:
         places = ids >> 3
         bits = self._bits[np.minimum(places, len(self._bits) - 1)] >> (ids & 7) & 1
         return np.asarray((bits == 1) & (places < len(self._bits)))
+
+
+@dataclass(frozen=True, slots=True)
+class SentIds:
+    """Selected ids in the smaller of two forms: bits, from the byte `begin` on, or the ids, shape
+    (n,), sorted."""
+
+    bits: NDArray[np.uint8] | None
+    begin: int
+    ids: Ids | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are sent."""
+        return sum(each.nbytes for each in (self.bits, self.ids) if each is not None)
+
+    def selector(self) -> IdSelector:
+        """The selector of these ids."""
+        if self.bits is not None:
+            return IdSelector.of_bits(self.bits, self.begin)
+        assert self.ids is not None
+        return IdSelector(self.ids)
 
 
 class ExcludedIds:
@@ -65,6 +111,16 @@ class ExcludedIds:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def within(self, first: int, last: int) -> Ids | None:
+        """Those from `first` to `last`, None if there are none."""
+        own = _between(self.ids, first, last)
+        return own if len(own) else None
+
+
+def _between(ids: Ids, first: int, last: int) -> Ids:
+    """Those of sorted ids from `first` to `last`."""
+    return ids[np.searchsorted(ids, first) : np.searchsorted(ids, last, side="right")]
 
 
 def combined(selector: IdSelector | None, excluded: ExcludedIds | None) -> Any:

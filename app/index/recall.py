@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.index.embedding_reader import BLOCK_ROWS, Embeddings, random_mask, sample_rows
-from app.index.faiss_index import DEPTHS, MIN_NPROBE, AnnIndex, deep_search_size
+from app.index.faiss_index import DEPTHS, MIN_NPROBE, deep_search_size
 from app.index.id_selectors import Ids, IdSelector
+from app.index.nominees import NominatingIndex, TrainedIndex
 from app.types import EmbeddingRows, Vectors
 from app.vectors import unit_rows
 
@@ -131,7 +132,7 @@ class RecallBenchmark:
         found = self._hits(self.queries, ids, self._exact, k).sum(axis=1)
         return int(np.minimum(found, k).sum()) / (k * len(self.queries))
 
-    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+    def recall_by_pool(self, index: NominatingIndex, depth: int, nprobe: int, most: int) -> Scores:
         """recall@`depth` with 1, 2, … `most` nominees from `nprobe` lists, shape (most,)."""
         k, most = min(depth, self._source.rows), min(most, index.rows)
         _, ids = with_nprobe(index, nprobe, depth).search(self.queries, most, depth)
@@ -139,14 +140,14 @@ class RecallBenchmark:
         recalls: Scores = np.minimum(hits, k).mean(axis=0) / k
         return recalls
 
-    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: TrainedIndex, depth: int, goal: float) -> int:
         """The nprobe (number of nearest inverted lists) with which the probed lists contain a share
         `goal` (0 to 1) of the `depth` nearest rows, over all queries."""
         lists = index.lists_of(self._exact.ids[:, :depth])
         ranks = np.sort(index.ranks(self.queries, lists), axis=None)
         return int(ranks[math.ceil(goal * ranks.size) - 1])
 
-    def filtered_recall(self, index: AnnIndex) -> float:
+    def filtered_recall(self, index: NominatingIndex) -> float:
         """Mean recall@10 (0 to 1) under random filters with the selectivities FILTER_SHARES.
 
         Queries take the same steps as `search.planner`: a deeper unfiltered search first, then one
@@ -155,7 +156,7 @@ class RecallBenchmark:
         recalls = [self._filtered(index, share) for share in self._filtered_exact]
         return float(np.mean(recalls)) if recalls else 1.0
 
-    def _filtered(self, index: AnnIndex, share: float) -> float:
+    def _filtered(self, index: NominatingIndex, share: float) -> float:
         exact = self._filtered_exact[share]
         k: int = min(FILTERED_DEPTH, exact.ids.shape[1])
         queries = self.queries[:FILTERED_QUERIES]
@@ -169,7 +170,7 @@ class RecallBenchmark:
         short = (ids != -1).sum(axis=1) < k
         if short.any():
             selector = IdSelector(self._ids[_passes(self._ids, share)])
-            found = [index.nominate(query, k, selector=selector).ids for query in queries[short]]
+            found = [each.ids for each in index.nominate_each(queries[short], k, selector=selector)]
             ids = np.full((len(found), max(map(len, found))), -1, np.int64)
             for row, nominated in enumerate(found):
                 ids[row, : len(nominated)] = nominated
@@ -280,22 +281,26 @@ def sample_queries(vectors: EmbeddingRows, sample: int, length: float = NOISE) -
     return moved
 
 
+Searched = TypeVar("Searched", bound=NominatingIndex)
+Tuned = TypeVar("Tuned", bound=TrainedIndex)
+
+
 class RecallMeasure(Protocol):
     """The part of RecallBenchmark that `tune` needs."""
 
-    def nprobe_needed(self, index: AnnIndex, depth: int, goal: float) -> int:
+    def nprobe_needed(self, index: TrainedIndex, depth: int, goal: float) -> int:
         """The nprobe at which the probed lists contain a share `goal` of the `depth` nearest."""
 
-    def recall(self, index: AnnIndex, depth: int) -> float:
+    def recall(self, index: NominatingIndex, depth: int) -> float:
         """recall@`depth` (0 to 1)."""
 
-    def recall_by_pool(self, index: AnnIndex, depth: int, nprobe: int, most: int) -> Scores:
+    def recall_by_pool(self, index: NominatingIndex, depth: int, nprobe: int, most: int) -> Scores:
         """recall@`depth` by the number of nominees, 1 to `most`."""
 
 
 def tune(
-    index: AnnIndex, measure: RecallMeasure, goal: float, max_pool: int | None = None
-) -> AnnIndex | None:
+    index: Tuned, measure: RecallMeasure, goal: float, max_pool: int | None = None
+) -> Tuned | None:
     """The same index with the smallest nprobe per depth that reaches the recall goal (0 to 1), and
     if its vectors are compressed, the smallest number of nominees (`pool`).
 
@@ -308,7 +313,7 @@ def tune(
     """
     if index.kind == "flat":
         return index
-    nlist, by_depth, pool = index.faiss_index.nlist, dict[str, int](), dict[str, int]()
+    nlist, by_depth, pool = index.parameters["nlist"], dict[str, int](), dict[str, int]()
     for depth in DEPTHS:
         smallest = max(by_depth.values(), default=MIN_NPROBE)
         nprobe = min(max(smallest, _first_nprobe(index, measure, depth, goal)), nlist)
@@ -323,26 +328,26 @@ def tune(
                 nprobe = min(nprobe + max(nprobe // 4, 1), nlist)
         by_depth[str(depth)] = nprobe
     parameters = {**index.parameters, "nprobe": by_depth} | ({"pool": pool} if pool else {})
-    return AnnIndex(index.faiss_index, index.kind, parameters)
+    return index.with_parameters(parameters)
 
 
 def smallest_pool(
-    index: AnnIndex, measure: RecallMeasure, depth: int, goal: float, max_pool: int
+    index: TrainedIndex, measure: RecallMeasure, depth: int, goal: float, max_pool: int
 ) -> int:
     """The number of nominees that `tune` would choose for a depth; more than `max_pool` stand for
     any greater number."""
     nprobe = max(MIN_NPROBE, _first_nprobe(index, measure, depth, goal))
-    nprobe = min(nprobe, index.faiss_index.nlist)
+    nprobe = min(nprobe, int(index.parameters["nlist"]))
     return _smallest_pool(index, measure, depth, nprobe, goal, max_pool)
 
 
-def _first_nprobe(index: AnnIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
+def _first_nprobe(index: TrainedIndex, measure: RecallMeasure, depth: int, goal: float) -> int:
     """The nprobe for a goal halfway to 1."""
     return measure.nprobe_needed(index, depth, (1 + goal) / 2)
 
 
 def _smallest_pool(
-    index: AnnIndex,
+    index: TrainedIndex,
     measure: RecallMeasure,
     depth: int,
     nprobe: int,
@@ -365,7 +370,7 @@ def _smallest_pool(
     return min(pool, most + 1)
 
 
-def with_nprobe(index: AnnIndex, nprobe: int, depth: int) -> AnnIndex:
+def with_nprobe(index: Searched, nprobe: int, depth: int) -> Searched:
     """The same index with this nprobe up to this depth."""
     parameters = {**index.parameters, "nprobe": {str(depth): nprobe}}
-    return AnnIndex(index.faiss_index, index.kind, parameters)
+    return index.with_parameters(parameters)

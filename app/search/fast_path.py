@@ -27,8 +27,8 @@ from app.db.queries.nearest import EVERYTHING, FilterClause
 from app.db.queries.single_statement import PageExtras, StatementRequest, StatementResult
 from app.db.queries.vector_lists import ListsRequest, ListsResult, Nominated
 from app.errors import LookalikeError
-from app.index.faiss_index import AnnIndex
 from app.index.file_store import IndexFiles
+from app.index.nominees import NominatingIndex
 from app.search.adaptive_fetch import Widening
 from app.search.filter_cache import CachedFilter, FilterCache
 from app.search.retrieval import (
@@ -125,9 +125,9 @@ class FastPath:
 
     def _first_complete(
         self,
-        index: AnnIndex,
+        index: NominatingIndex,
         request: _Request,
-        run: Callable[[AnnIndex, _Request, FetchRound], _Result | None],
+        run: Callable[[NominatingIndex, _Request, FetchRound], _Result | None],
         widening: Widening,
     ) -> _Result | None:
         """The result of the first round that is complete; None if no round is, if one fails, if the
@@ -161,10 +161,13 @@ class FastPath:
         return None
 
     def _run(
-        self, index: AnnIndex, request: StatementRequest, fetch_round: FetchRound
+        self, index: NominatingIndex, request: StatementRequest, fetch_round: FetchRound
     ) -> StatementResult | None:
-        """One round: the statement's result, None if it failed or the build is not current."""
+        """One round: the statement's result, None if it failed, the build is not current, or a part
+        of it did not answer."""
         nominees = nominate(index, request.vector, fetch_round)
+        if nominees.missing:
+            return None
         return self._current(
             lambda connection, cluster: single_statement.search(
                 connection, request, nominees.ids, nominees.seen_to, known=nominees.known,
@@ -173,14 +176,14 @@ class FastPath:
         )  # fmt: skip
 
     def _run_lists(
-        self, index: AnnIndex, request: ListsRequest, fetch_round: FetchRound
+        self, index: NominatingIndex, request: ListsRequest, fetch_round: FetchRound
     ) -> ListsResult | None:
         """One round of several lists, as `_run`."""
         vectors = [vector for own in request.lists for vector in own]
-        nominated = [
-            Nominated(each.ids, each.seen_to, each.known)
-            for each in nominate_each(index, vectors, fetch_round)
-        ]
+        every = nominate_each(index, vectors, fetch_round)
+        if any(each.missing for each in every):
+            return None
+        nominated = [Nominated(each.ids, each.seen_to, each.known) for each in every]
         return self._current(
             lambda connection, cluster: vector_lists.search(
                 connection, request, nominated,
@@ -213,7 +216,9 @@ class FastPath:
         index = self._files.opened(build)
         if index is None:
             raise NotAnswered
-        nominated = nominate_windows(index, near)
+        nominated, missing = nominate_windows(index, near)
+        if missing:
+            raise NotAnswered
         found = self._current(
             lambda connection, cluster: window_matches.best_by_build(
                 connection, model, build, vectors, nominated, whole,
@@ -271,7 +276,7 @@ def _fetch(request: StatementRequest | ListsRequest) -> IndexFetch:
 
 
 def _filtered_rounds(
-    fetch: IndexFetch, cached: CachedFilter, index: AnnIndex, copy_rows: Callable[[], None]
+    fetch: IndexFetch, cached: CachedFilter, index: NominatingIndex, copy_rows: Callable[[], None]
 ) -> Iterator[FetchRound]:
     """The fetch rounds of a filtered search.
 
@@ -289,7 +294,7 @@ def _filtered_rounds(
     yield from fetch_rounds(fetch, cached.selector)
 
 
-def _is_faster(index: AnnIndex, deeper: FetchRound, fetch: IndexFetch, share: float) -> bool:
+def _is_faster(index: NominatingIndex, deeper: FetchRound, fetch: IndexFetch, share: float) -> bool:
     """Whether a filtered search among the nearest lists, deep enough for a share of rows that
     pass, takes less time than one among all rows that pass."""
     if index.kind == "flat":

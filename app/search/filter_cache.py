@@ -27,6 +27,7 @@ from app.errors import LookalikeError
 from app.index import selected_rows
 from app.index.faiss_index import AnnIndex
 from app.index.id_selectors import IdSelector
+from app.index.nominees import NominatingIndex
 from app.index.selected_rows import SelectedRows
 from app.search.adaptive_fetch import Skipping
 
@@ -176,12 +177,17 @@ class FilterCache:
             self._turn.release()
             reading.done.set()
 
-    def copy_rows(self, filter_clause: FilterClause, cached: CachedFilter, index: AnnIndex) -> None:
+    def copy_rows(
+        self, filter_clause: FilterClause, cached: CachedFilter, index: NominatingIndex
+    ) -> None:
         """Copy the rows of an index that pass, from the second search of all of them on: a search
         of the copy takes less than half of the time, and the copy about four times as long. To be
-        called before such a search. Not where the copy would take most of the memory.
+        called before such a search. Not where the copy would take most of the memory, and not of an
+        index in parts.
         """
         cached.searches += 1
+        if not isinstance(index, AnnIndex):
+            return
         copied, rows = cached.selector.copied, index.faiss_index
         if cached.searches < MIN_SEARCHES or (copied is not None and copied.are_of(rows)):
             return

@@ -19,6 +19,8 @@ from app.db.queries import embeddings, index_delta, nearest, pgvector_index, que
 from app.db.queries.nearest import Candidates, FilterClause, is_complete
 from app.index.file_store import IndexFiles
 from app.index.id_selectors import IdSelector
+from app.index.nominees import Nominees
+from app.search.missing_parts import of_missing_parts, with_missing_parts
 from app.search.retrieval import (
     RETRY_FACTOR,
     FetchRound,
@@ -35,6 +37,7 @@ from app.search.retrieval import (
     nominate,
     open_build,
 )
+from app.types import Build, BuildPart
 
 MAX_DEEP_NOMINEES = 4000
 """Largest number of pictures that are nominated to be filtered afterwards."""
@@ -91,8 +94,8 @@ def _find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> R
     result_or_reason = by_faiss(search, build_or_reason, rounds)
     if isinstance(result_or_reason, RetrievalResult):
         return result_or_reason
-    fallback = _exact if search.is_filtered else _by_pgvector
-    return fallback(search, result_or_reason)
+    exactly = search.is_filtered and result_or_reason.code != "part"
+    return (_exact if exactly else _by_pgvector)(search, result_or_reason)
 
 
 def compare_all(search: PlannedSearch, max_pictures: int | None = None) -> Candidates | None:
@@ -121,17 +124,30 @@ def by_faiss(
     Without a filter, a build that nominates too few is answered by the exact scan.
     """
     build, max_delta_rows = opened.build, search.settings.max_delta_rows
-    delta_rows = 0
+    delta_rows, missing = 0, tuple[BuildPart, ...]()
     for fetch_round in rounds:
-        candidates, delta_rows = _rank_round(search, opened, fetch_round)
+        nominees = nominate(opened.index, search.request.vector, fetch_round)
+        if nominees.missing:
+            missing = nominees.missing
+            if len(missing) == len(build.parts):
+                return Reason("part", f"no part of build {build.id} answered in time")
+            nominees = with_missing_parts(
+                nominees, search.request, build, fetch_round, search.settings.exact_rows
+            )
+        candidates, delta_rows = _ranked(search, build, fetch_round, nominees)
         if delta_rows > max_delta_rows:
             text = f"more than {max_delta_rows} embeddings changed since build {build.id}"
             return Reason("large_delta", text)
         if is_complete(candidates, search.request.k):
             if search.is_filtered:
                 deeper = fetch_round.selector is None
-                return filtered_build_result(candidates, build, delta_rows, deeper=deeper)
-            return build_result(candidates, build, delta_rows)
+                result = filtered_build_result(candidates, build, delta_rows, deeper=deeper)
+            else:
+                result = build_result(candidates, build, delta_rows)
+            if missing:
+                text = f"{result.reason.text}; {of_missing_parts(build, missing)}"
+                result = replace(result, reason=Reason("part", text))
+            return result
     needed = "pass the filter" if search.is_filtered else "are still in the table"
     reason = Reason("few_nominated", f"build {build.id} nominated too few pictures that {needed}")
     if search.is_filtered:
@@ -139,15 +155,14 @@ def by_faiss(
     return RetrievalResult(exact_search(search.request), "exact", reason, build, delta_rows)
 
 
-def _rank_round(
-    search: PlannedSearch, opened: OpenBuild, fetch_round: FetchRound
+def _ranked(
+    search: PlannedSearch, build: Build, fetch_round: FetchRound, nominees: Nominees
 ) -> tuple[Candidates, int]:
     """The candidates of one fetch round, by exact distance, and the number of rows in the build's
     delta."""
     request = search.request
-    nominees = nominate(opened.index, request.vector, fetch_round)
     return index_delta.nearest(
-        request.connection, request.model, opened.build, request.vector,
+        request.connection, request.model, build, request.vector,
         nominees.ids, nominees.seen_to,
         n=fetch_round.n, k=request.k, excluded=request.excluded, hidden=request.hidden,
         passed=request.passed, max_delta_rows=search.settings.max_delta_rows,

@@ -21,8 +21,14 @@ from app.db.queries import window_matches
 from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.fast_path import FastPath, NotAnswered
+from app.search.missing_parts import windows_of_missing_parts
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
-from app.search.retrieval import OpenBuild, RetrievalRequest, nominate_windows, open_build
+from app.search.retrieval import (
+    OpenBuild,
+    RetrievalRequest,
+    nominate_windows,
+    open_build,
+)
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, overlaps, suppress
 from app.types import Build, Match, Model, Query, Region, Vector, Vectors
@@ -152,7 +158,12 @@ class SnapshotComparison:
         nominated = np.empty((len(vectors), 0), np.int64)
         if isinstance(opened, OpenBuild):
             build, max_fresh = opened.build, self._settings.max_delta_rows
-            nominated = nominate_windows(opened.index, near)
+            nominated, missing = nominate_windows(opened.index, near)
+            if missing:
+                others = windows_of_missing_parts(
+                    self._connection, self.model, build, near, missing, self._settings.exact_rows
+                )
+                nominated = np.hstack([nominated, others])
         return window_matches.best_similarities(
             self._connection, self.model, build, round_to_float16(vectors), nominated,
             round_query(whole, self.model), max_fresh=max_fresh,

@@ -14,11 +14,11 @@ from app.db.queries import index_builds, nearest
 from app.db.queries.nearest import Candidates, is_complete
 from app.errors import IndexUnreadable
 from app.index import faiss_index
-from app.index.faiss_index import AnnIndex, Nominees
 from app.index.faiss_library import one_thread
 from app.index.file_store import IndexFiles, ReadIndexFile
 from app.index.id_selectors import ExcludedIds, IdSelector
-from app.types import Build, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
+from app.index.nominees import NominatingIndex, Nominees
+from app.types import Build, BuildPart, Filters, Hit, Model, ReasonCode, SearchPath, Vector, Vectors
 from app.vectors import round_to_float16, unit, unit_rows
 
 MAX_BLOCKING_OPEN = 32 << 20
@@ -113,7 +113,7 @@ class OpenBuild:
     """A build that this snapshot may use, with its index in memory."""
 
     build: Build
-    index: AnnIndex
+    index: NominatingIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def deep_round(fetch: IndexFetch, share: float, passing: IdSelector | None = Non
     return FetchRound(n - fetch.passed, depth - fetch.passed, None, passing, fetch.excluded)
 
 
-def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nominees:
+def nominate(index: NominatingIndex, vector: Vector, fetch_round: FetchRound) -> Nominees:
     """The pictures that an index nominates for a query vector of any length, shape (dim,)."""
     nominees = index.nominate(
         unit(vector), fetch_round.n, fetch_round.depth,
@@ -191,7 +191,7 @@ def nominate(index: AnnIndex, vector: Vector, fetch_round: FetchRound) -> Nomine
 
 
 def nominate_each(
-    index: AnnIndex, vectors: Sequence[Vector], fetch_round: FetchRound
+    index: NominatingIndex, vectors: Sequence[Vector], fetch_round: FetchRound
 ) -> list[Nominees]:
     """The pictures that an index nominates for each of several query vectors, in one search."""
     every = index.nominate_each(
@@ -202,13 +202,16 @@ def nominate_each(
     return every if passing is None else [each.among(passing) for each in every]
 
 
-def nominate_windows(index: AnnIndex, near: Vectors) -> NDArray[np.int64]:
+def nominate_windows(
+    index: NominatingIndex, near: Vectors
+) -> tuple[NDArray[np.int64], tuple[BuildPart, ...]]:
     """The ids of the pictures that an index nominates for the windows of a photo, whose unit
-    vectors are `near`, (n, dim): (n, m), -1 where there is none."""
+    vectors are `near`, (n, dim): (n, m), -1 where there is none; and the parts that did not
+    answer."""
     count = min(WINDOW_NOMINEES, index.rows)
     with one_thread():
-        _, nominated = index.search(unit_rows(round_to_float16(near)), count)
-    return nominated
+        _, nominated, missing = index.found(unit_rows(round_to_float16(near)), count)
+    return nominated, missing
 
 
 def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reason:
@@ -218,7 +221,7 @@ def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reas
         return Reason("no_build", "no index has been built yet")
     newest, *older = usable
     index = files.opened(newest)
-    if index is None and newest.size > MAX_BLOCKING_OPEN:
+    if index is None and (newest.size > MAX_BLOCKING_OPEN or files.opens_elsewhere(newest)):
         for build in older:
             if (previous := files.opened(build)) is not None:
                 files.open_soon(newest, _read_on_new_connection(request.connection))
@@ -235,7 +238,7 @@ def open_build(request: RetrievalRequest, files: IndexFiles) -> OpenBuild | Reas
 
 def _read_in_snapshot(connection: Connection) -> ReadIndexFile:
     """Reads a build's file from the database, in the snapshot of the search."""
-    return lambda build: index_builds.read_file(connection, build.id)
+    return lambda build: index_builds.read_file(connection, build.id, build.part)
 
 
 def _read_on_new_connection(connection: Connection) -> ReadIndexFile:
@@ -245,7 +248,7 @@ def _read_on_new_connection(connection: Connection) -> ReadIndexFile:
 
     def read(build: Build) -> Iterator[bytes]:
         with engine.connect() as separate:
-            yield from index_builds.read_file(separate, build.id)
+            yield from index_builds.read_file(separate, build.id, build.part)
 
     return read
 

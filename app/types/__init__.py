@@ -15,9 +15,12 @@ from app.types.catalogue import (
     Verdict,
 )
 from app.types.measured import (
+    IN_PARTS,
     LABEL_FIELDS,
+    PARTS,
     UNKNOWN_CLOSE_CUT,
     Build,
+    BuildPart,
     Calibration,
     CloseCut,
     Crossovers,
@@ -54,9 +57,12 @@ from app.types.result import (
 
 __all__ = [
     "ALREADY_SHOWN",
+    "IN_PARTS",
     "LABEL_FIELDS",
+    "PARTS",
     "UNKNOWN_CLOSE_CUT",
     "Build",
+    "BuildPart",
     "Calibration",
     "CloseCut",
     "Correction",

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from app.types.result import SimilarityLabel
 
+PARTS = "parts"
+"""The parameter of a build that lists its files, if it is in parts: `BuildPart` without numbers."""
+
+IN_PARTS = "-parts"
+"""Ends the kind of a build in parts. Versions that do not know such builds refuse them by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPart:
+    """A file of a build in parts, by its `number` from 0: its rows are those whose picture ids are
+    from `first` to `last`."""
+
+    number: int
+    sha256: str
+    size: int
+    rows: int
+    first: int
+    last: int
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A row of `index_build`: one immutable FAISS index.
+    """A row of `index_build`: one immutable FAISS index, in one file or in parts.
 
     `snapshot` is a pg_snapshot, and `in_progress` the xid8[] of the transactions that were open in
-    it; both in PostgreSQL's text format.
+    it; both in PostgreSQL's text format. A build in parts has the sha256 of those of its files, one
+    a line, and their size together; `part` is the number of a part that stands alone (`files`).
     """
 
     id: int
@@ -35,6 +55,30 @@ class Build:
     state: str
     reason: str | None
     finished_at: datetime | None
+    part: int | None = None
+
+    @property
+    def index_kind(self) -> str:
+        """The kind of index that its files have."""
+        return self.kind.removesuffix(IN_PARTS)
+
+    @property
+    def parts(self) -> tuple[BuildPart, ...]:
+        """The parts in the order of their ids; none of a build in one file."""
+        listed = enumerate(self.parameters.get(PARTS, ()))
+        return tuple(BuildPart(number, **part) for number, part in listed)
+
+    @property
+    def files(self) -> tuple[Build, ...]:
+        """What each file of the build holds, as a build of its own: itself, or its parts."""
+        return tuple(
+            replace(
+                self, kind=self.index_kind, sha256=part.sha256, size=part.size, rows=part.rows,
+                part=part.number,
+                parameters={name: each for name, each in self.parameters.items() if name != PARTS},
+            )
+            for part in self.parts
+        ) or (self,)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

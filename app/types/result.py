@@ -17,10 +17,13 @@ SimilarityLabel = Literal["same photo", "same product", "similar"]
 SearchPath = Literal["faiss", "faiss-filtered", "pgvector", "exact", "words"]
 
 
-ReasonCode = Literal["build", "filter", "words", "no_build", "file", "large_delta", "few_nominated"]
+ReasonCode = Literal[
+    "build", "filter", "words", "no_build", "file", "part", "large_delta", "few_nominated"
+]
 """Why a path answered. The first three are the intended path: a build answered, a filter was
 applied (by comparing all that pass, or by a build), the words of the catalogue answered. The others
-are fallbacks: no build, its file unreadable, too large a delta, too few usable nominees."""
+are fallbacks: no build, its file unreadable, a part of it that did not answer, too large a delta,
+too few usable nominees."""
 
 
 @dataclass(frozen=True, slots=True)

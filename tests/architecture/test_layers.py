@@ -22,9 +22,9 @@ ROWS = [
     app.cli app.ui app.api app.library
     app.cluster
     app.bootstrap
-    ingest app.operations app.evaluation app.models
+    ingest app.operations app.evaluation app.models app.cluster.parts
     app.search app.catalog
-    app.index app.duplicates app.encoders
+    app.index app.duplicates app.encoders app.cluster.session app.cluster.portable_settings
     app.db app.images
     app.types app.errors app.config app.concurrency app.atomic_files \
         app.text_input app.vectors app.secret_files app

@@ -19,7 +19,7 @@ import pytest
 
 from app.bootstrap import App
 from app.cluster import attempts, backfill, fill, job, row_writer, tasks
-from app.cluster.session import Cluster, connect
+from app.cluster.session import Cluster
 from app.config import Settings
 from app.errors import BadSource
 from app.index import embedding_reader, faiss_index
@@ -31,25 +31,13 @@ from support.cluster_runs import on_cluster, vectors_by_list
 from support.concurrency import wait_until
 from support.held_encoder import DEADLY, choose_held, deadly_write_rows, held_encode_pages
 from support.paths import REPO
-from support.ray_cluster import NODE, small_cluster
+from support.ray_cluster import NODE
 from support.recall_queries import few_queries
 from support.sources import contents, ingest, versions, write_source
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.ray]
 
 ROWS = 60
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with small_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(nodes: Any) -> Iterator[Cluster]:
-    with connect(nodes.address, 1) as cluster:
-        yield cluster
 
 
 @pytest.fixture

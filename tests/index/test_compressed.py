@@ -19,9 +19,10 @@ from app.db.queries import index_delta
 from app.errors import IndexUnreadable
 from app.index import builder, faiss_index, faiss_io, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
-from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, Nominees, deep_search_size
+from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, deep_search_size
 from app.index.file_store import IndexFiles
 from app.index.id_selectors import ExcludedIds, IdSelector
+from app.index.nominees import MAX_SELECTED_MORE, Nominees
 from app.index.recall import RecallBenchmark
 from app.index.selected_rows import SelectedRows
 from app.types import Query, Vectors
@@ -405,7 +406,9 @@ def test_filtered_recall_is_that_of_what_a_search_nominates(
     measured = benchmark.filtered_recall(index)
     assert measured > 0.8
     nothing = Nominees(np.empty(0, np.int64), None)
-    monkeypatch.setattr(AnnIndex, "nominate", lambda *_, **__: nothing)
+    monkeypatch.setattr(
+        AnnIndex, "nominate_each", lambda self, queries, *_, **__: [nothing] * len(queries)
+    )
     assert benchmark.filtered_recall(index) < measured - 0.3
 
 
@@ -489,9 +492,9 @@ def test_what_passes_a_filter_far_from_the_query_is_found_as_well(tuned: Tuned) 
         found += int((best >= floor).sum())
         wide += len(ids)
     assert found >= 0.98 * 10 * len(benchmark.queries)
-    assert wide / len(benchmark.queries) <= index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    assert wide / len(benchmark.queries) <= index.pool(10) + MAX_SELECTED_MORE
     own = index.nominate(benchmark.queries[0], 26, 10, selector=IdSelector(rows.ids))
-    assert len(own.ids) < index.pool(10) + faiss_index.MAX_SELECTED_MORE
+    assert len(own.ids) < index.pool(10) + MAX_SELECTED_MORE
 
 
 def test_the_products_of_the_nearest_nominees_alone_are_looked_up(app: App) -> None:

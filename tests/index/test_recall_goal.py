@@ -15,6 +15,7 @@ from app.db.queries import query_samples
 from app.evaluation.recall_audit import audit
 from app.index import faiss_index
 from app.index.embedding_reader import EmbeddingSnapshot
+from app.index.nominees import Nominees
 from app.index.recall import RecallBenchmark
 from app.search.query_sampler import QuerySampler
 from app.types import Query
@@ -157,7 +158,7 @@ def test_an_audit_detects_an_index_that_returns_wrong_rows(
     monkeypatch.setattr(
         faiss_index.AnnIndex,
         "nominate",
-        lambda self, query, n, depth=None, *, selector=None, **kwargs: faiss_index.Nominees(
+        lambda self, query, n, depth=None, *, selector=None, **kwargs: Nominees(
             nominate(self, -query, n, selector=selector, **kwargs).ids, -2.0
         ),
     )

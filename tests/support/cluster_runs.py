@@ -10,10 +10,10 @@ from app.bootstrap import App
 from app.cluster import row_writer
 from app.cluster.job import Job
 from app.cluster.session import Cluster
-from app.index.faiss_library import faiss
 from app.types import Build
 from ingest.load import LoadOptions, load
 from ingest.pipeline import IngestReport
+from support.two_forms import by_list
 
 
 def on_cluster(
@@ -28,11 +28,5 @@ def on_cluster(
 
 def vectors_by_list(app: App, build: Build) -> str:
     """A hash of the vectors of a build as they are encoded, by list and id."""
-    lists, rows = app.files.open(build).faiss_index.invlists, list[tuple[int, int, bytes]]()
-    for number in range(lists.nlist):
-        if size := lists.list_size(number):
-            ids = faiss().rev_swig_ptr(lists.get_ids(number), size)
-            codes = faiss().rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
-            encoded = [each.tobytes() for each in codes.reshape(size, -1)]
-            rows += [(number, *each) for each in zip(ids.tolist(), encoded, strict=True)]
+    rows = set().union(*(by_list(app.files.read(file)) for file in build.files))
     return sha256(repr(sorted(rows)).encode()).hexdigest()

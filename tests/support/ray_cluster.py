@@ -15,8 +15,12 @@ import pytest
 
 from support.paths import REPO
 
+INDEX_FOLDER = Path(tempfile.gettempdir()) / f"lookalike-parts-{os.getpid()}"
+"""Where the processes of a cluster keep index files, apart from those of the tests."""
+
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False,
-        "include_log_monitor": False}  # fmt: skip
+        "include_log_monitor": False,
+        "env_vars": {"LOOKALIKE_INDEX_DIR": str(INDEX_FOLDER)}}  # fmt: skip
 
 
 ENVIRONMENT = {
@@ -56,7 +60,8 @@ def small_cluster() -> Iterator[Any]:
         finally:
             ray.shutdown()
             cluster.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
+            for each in (folder, INDEX_FOLDER):
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def _started(kind: Any) -> Any:

@@ -106,6 +106,26 @@ def stream(
     return copy.read_embeddings(connection, model, pages)
 
 
+def stream_of(
+    connection: Connection, model: Model, bounds: Sequence[int]
+) -> Generator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """The same of pictures by their ids, in blocks from each bound to before the next one."""
+    return copy.read_embeddings_of(connection, model, bounds)
+
+
+def id_bounds(connection: Connection, model: Model, step: int) -> list[int]:
+    """The picture id of every `step`-th embedding in the order of ids, from the first on, and the
+    number after the last one; none without embeddings."""
+    sql = """WITH numbered AS (
+            SELECT picture_id, row_number() OVER (ORDER BY picture_id) - 1 AS place
+            FROM embedding WHERE model_id = :model)
+        SELECT picture_id FROM numbered WHERE place % :step = 0
+        UNION ALL SELECT max(picture_id) + 1 FROM embedding WHERE model_id = :model
+        ORDER BY picture_id"""
+    found = connection.execute(text(sql), {"model": model.id, "step": step}).scalars()
+    return [int(each) for each in found if each is not None]
+
+
 def prepare_stream(connection: Connection) -> None:
     """Set this transaction up for `stream`: reading takes as long as it takes, but a lock is not
     waited for longer than a minute. Between reads, what was read may be worked on for any time."""

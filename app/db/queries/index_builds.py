@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ NEWEST = (
 CHUNK_BYTES = 4 << 20
 """Size of the pieces of a file: limits memory on both sides without many statements."""
 
+PART_CHUNKS = 1 << 20
+"""The numbers of the pieces of a part begin at its own number times this: up to 4 TB a part, and
+2,000 parts."""
+
+FILES = """coalesce((
+    SELECT array_agg(part ->> 'sha256')
+    FROM jsonb_array_elements({build}.parameters -> 'parts') AS part), ARRAY[{build}.sha256])"""
+"""The sha256 of the files of a build: of its parts, or its own. `{build}` names the table."""
+
 
 def begin(connection: Connection, model_id: int) -> int:
     """Record that a build begins; returns its id."""
@@ -74,21 +83,23 @@ def finish(connection: Connection, build_id: int, state: str, **figures: Any) ->
 
 def is_published(connection: Connection, sha256: str) -> bool:
     """Whether a published build uses the file with this sha256."""
-    sql = "SELECT EXISTS (SELECT FROM index_build WHERE sha256 = :sha256 AND state = 'published')"
+    sql = f"""SELECT EXISTS (SELECT FROM index_build AS b
+        WHERE b.state = 'published' AND :sha256 = ANY({FILES.format(build="b")}))"""
     return bool(connection.execute(text(sql), {"sha256": sha256}).scalar_one())
 
 
 def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
     """Retire all but the newest `keep` published builds; returns the sha256 of files now unused."""
-    sql = """
+    sql = f"""
         WITH old AS (
             UPDATE index_build SET state = 'retired' WHERE id IN (
                 SELECT id FROM index_build WHERE model_id = :model AND state = 'published'
                 ORDER BY id DESC OFFSET :keep)
-            RETURNING id, sha256)
-        SELECT sha256 FROM old WHERE NOT EXISTS (
+            RETURNING id, sha256, parameters)
+        SELECT DISTINCT file FROM old, unnest({FILES.format(build="old")}) AS file
+        WHERE NOT EXISTS (
             SELECT FROM index_build AS b
-            WHERE b.sha256 = old.sha256 AND b.state = 'published' AND b.id NOT IN (
+            WHERE file = ANY({FILES.format(build="b")}) AND b.state = 'published' AND b.id NOT IN (
                 SELECT id FROM old))"""
     return list(connection.execute(text(sql), {"model": model_id, "keep": keep}).scalars())
 
@@ -96,10 +107,10 @@ def retire_older(connection: Connection, model_id: int, keep: int) -> list[str]:
 def retire_foreign(connection: Connection) -> int:
     """Retire the builds of another database, which a restore brings along; returns their number.
 
-    Their files belong to the other database: the sha256 is cleared so that they are not deleted.
+    Their files belong to the other database: their names are cleared so that they are not deleted.
     """
     sql = f"""UPDATE index_build SET state = 'retired', reason = 'built in another database',
-            sha256 = NULL
+            sha256 = NULL, parameters = parameters - 'parts'
         WHERE state IN ('published', 'building') AND cluster <> {CLUSTER}"""
     return connection.execute(text(sql)).rowcount
 
@@ -116,6 +127,14 @@ def record_file(connection: Connection, build_id: int, sha256: str) -> None:
     connection.execute(text(sql), {"id": build_id, "sha256": sha256})
 
 
+def record_part(connection: Connection, build_id: int, part: Mapping[str, Any]) -> None:
+    """The same for a part: the fields of a `BuildPart` without its number."""
+    sql = """UPDATE index_build SET parameters = jsonb_set(parameters, '{parts}',
+            coalesce(parameters -> 'parts', '[]') || CAST(:part AS jsonb))
+        WHERE id = :id AND state = 'building'"""
+    connection.execute(text(sql), {"id": build_id, "part": json.dumps(part)})
+
+
 def reject_unfinished(connection: Connection, reason: str) -> None:
     """Reject all builds in the state `building`; the caller must hold the builder lock."""
     sql = """UPDATE index_build SET state = 'rejected', reason = :reason,
@@ -126,11 +145,12 @@ def reject_unfinished(connection: Connection, reason: str) -> None:
 def unneeded_files(connection: Connection, newest: int = 100) -> list[str]:
     """The sha256 of unused files: of the `newest` retired or rejected builds, used by no published
     one."""
-    sql = """SELECT DISTINCT sha256 FROM (
-            SELECT sha256 FROM index_build WHERE state IN ('retired', 'rejected')
-            ORDER BY id DESC LIMIT :newest) AS b
-        WHERE sha256 IS NOT NULL AND NOT EXISTS (
-            SELECT FROM index_build AS p WHERE p.sha256 = b.sha256 AND p.state = 'published')"""
+    sql = f"""SELECT DISTINCT file FROM (
+            SELECT sha256, parameters FROM index_build WHERE state IN ('retired', 'rejected')
+            ORDER BY id DESC LIMIT :newest) AS b, unnest({FILES.format(build="b")}) AS file
+        WHERE file IS NOT NULL AND NOT EXISTS (
+            SELECT FROM index_build AS p
+            WHERE p.state = 'published' AND file = ANY({FILES.format(build="p")}))"""
     return list(connection.execute(text(sql), {"newest": newest}).scalars())
 
 
@@ -164,18 +184,19 @@ def _build(row: Row[Any]) -> Build:
     return Build(**row._asdict())
 
 
-def save_file(connection: Connection, build_id: int, file: Path) -> None:
-    """Store the file of a build, in the transaction that publishes it."""
+def save_file(connection: Connection, build_id: int, file: Path, part: int | None = None) -> None:
+    """Store the file of a build, or of a part of it, in the transaction that publishes it."""
     sql = text("INSERT INTO index_chunk (build_id, number, data) VALUES (:build, :number, :data)")
     with file.open("rb") as source:
-        for number, data in enumerate(iter(lambda: source.read(CHUNK_BYTES), b"")):
+        pieces = iter(lambda: source.read(CHUNK_BYTES), b"")
+        for number, data in enumerate(pieces, _first_chunk(part)):
             connection.execute(sql, {"build": build_id, "number": number, "data": data})
 
 
-def read_file(connection: Connection, build_id: int) -> Iterator[bytes]:
-    """The pieces of a build's file in order; none if it is not stored."""
+def read_file(connection: Connection, build_id: int, part: int | None = None) -> Iterator[bytes]:
+    """The pieces of the file of a build, or of a part of it, in order; none if it is not stored."""
     sql = text("SELECT data FROM index_chunk WHERE build_id = :build AND number = :number")
-    number = 0
+    number = _first_chunk(part)
     while True:
         data = connection.execute(sql, {"build": build_id, "number": number}).scalar()
         if data is None:
@@ -184,9 +205,16 @@ def read_file(connection: Connection, build_id: int) -> Iterator[bytes]:
         number += 1
 
 
-def drop_file(connection: Connection, build_id: int) -> None:
-    """Delete the stored file of one build."""
-    connection.execute(text("DELETE FROM index_chunk WHERE build_id = :id"), {"id": build_id})
+def drop_file(connection: Connection, build_id: int, part: int | None = None) -> None:
+    """Delete the stored file of one build, or of a part of it."""
+    first = _first_chunk(part)
+    values = {"id": build_id, "first": first, "last": first + PART_CHUNKS - 1}
+    sql = "DELETE FROM index_chunk WHERE build_id = :id AND number BETWEEN :first AND :last"
+    connection.execute(text(sql), values)
+
+
+def _first_chunk(part: int | None) -> int:
+    return (part or 0) * PART_CHUNKS
 
 
 def drop_retired_files(connection: Connection) -> None:

@@ -54,10 +54,10 @@ def find(
     yield from run_queries(engine, BEFORE, repair)
     with engine.connect() as connection:
         published = index_builds.published(connection)
-    for build in published:
-        notify(f"the file of build {build.id}")
-        find_damage = partial(_find_damage, engine, files, build)
-        fix = partial(_repair, engine, files, build) if repair else None
+    for file in (file for build in published for file in build.files):
+        notify(f"the file of {_name(file)}")
+        find_damage = partial(_find_damage, engine, files, file)
+        fix = partial(_repair, engine, files, file) if repair else None
         if (finding := find_and_repair(find_damage, fix)) is not None:
             yield finding
     yield from run_queries(engine, AFTER, repair)
@@ -67,11 +67,12 @@ def find(
 
 
 def _damage(engine: Engine, files: IndexFiles, build: Build) -> str | None:
-    """The kind of damage of a published build, a key of DAMAGE. Reads both copies of its file."""
+    """The kind of damage of a file of a published build, a key of DAMAGE. Reads both copies."""
     with engine.connect() as connection:
         if build.id not in [other.id for other in index_builds.published(connection)]:
             return None  # it was retired
-        stored = file_store.pieces_match(index_builds.read_file(connection, build.id), build.sha256)
+        pieces = index_builds.read_file(connection, build.id, build.part)
+        stored = file_store.pieces_match(pieces, build.sha256)
     file = file_store.is_intact(files.path(build.sha256), build.sha256)
     if file:
         return "index-chunks-damaged" if stored is False else None
@@ -85,7 +86,7 @@ def _find_damage(engine: Engine, files: IndexFiles, build: Build) -> Finding | N
     if kind is None:
         return None
     severity, what, advice = DAMAGE[kind]
-    return Finding(kind, severity, what, 1, (str(build.id),), advice)
+    return Finding(kind, severity, what, 1, (_number(build),), advice)
 
 
 def _repair(engine: Engine, files: IndexFiles, build: Build) -> str:
@@ -93,19 +94,30 @@ def _repair(engine: Engine, files: IndexFiles, build: Build) -> str:
     kind, file = _damage(engine, files, build), files.path(build.sha256)
     with engine.begin() as connection:
         if kind == "index-chunks-damaged":
-            index_builds.drop_file(connection, build.id)
-            index_builds.save_file(connection, build.id, file)
-            return f"build {build.id} was stored in the database again"
+            index_builds.drop_file(connection, build.id, build.part)
+            index_builds.save_file(connection, build.id, file, build.part)
+            return f"{_name(build)} was stored in the database again"
         if kind == "builds-lost":
             index_builds.retire(connection, build.id, "its file was lost")
             return f"build {build.id} was retired; run `lookalike index rebuild`"
-        file_store.write_pieces(file, index_builds.read_file(connection, build.id))
-        return f"the file of build {build.id} was fetched from the database"
+        pieces = index_builds.read_file(connection, build.id, build.part)
+        file_store.write_pieces(file, pieces)
+        return f"the file of {_name(build)} was fetched from the database"
+
+
+def _number(build: Build) -> str:
+    """The id of a build, and which of its parts it is, counted from 1."""
+    return str(build.id) if build.part is None else f"{build.id} (part {build.part + 1})"
+
+
+def _name(build: Build) -> str:
+    return f"build {_number(build)}"
 
 
 def _unneeded_files(engine: Engine, files: IndexFiles) -> list[Path]:
     with engine.connect() as connection:
-        needed = {build.sha256 for build in index_builds.published(connection)}
+        builds = index_builds.published(connection)
+    needed = {file.sha256 for build in builds for file in build.files}
     return file_store.unneeded_files(files.folder, needed)
 
 
