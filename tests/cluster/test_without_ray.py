@@ -192,7 +192,7 @@ def test_a_dry_run_is_refused_on_a_cluster(tmp_path: Path) -> None:
 
 
 def test_other_machines_cannot_reach_the_embedded_database(tmp_path: Path) -> None:
-    with App(Settings(home=tmp_path)) as app, pytest.raises(BadInput, match="--on local"):
+    with App(Settings(home=tmp_path)) as app, pytest.raises(BadInput, match="address local"):
         job.describe(app, "ray://host:10001")
 
 
