@@ -23,7 +23,7 @@ from app.images.border_texture import border_texture
 from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
-from app.search.windows import Windows, window_grid
+from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Query, Region, Vector, Vectors
 from app.vectors import length, round_to_float16, unit_float64
 
@@ -157,8 +157,11 @@ class QueryEncoder:
             assert query.picture is not None
             picture = self._decoder(query, cache)(query.picture, at_least=MAP_SIDE)
             regions = window_grid(picture.size)
-            vectors = encoder.pool_windows(encoder.encode_map(picture), regions)
-            known[fingerprint] = Windows(regions, vectors, border_texture(picture))
+            vectors = encoder.pool_windows(encoder.encode_map(picture), [*regions, *TILES])
+            known[fingerprint] = Windows(
+                regions, vectors[: len(regions)], border_texture(picture),
+                likeness(vectors[len(regions) :]),
+            )  # fmt: skip
         return known[fingerprint]
 
     def encode_regions(

@@ -125,9 +125,7 @@ class _Search:
         with self.timer.stage("search"):
             if undecided:
                 assert lead is not None
-                data.read(target, lead)
-                leads = data.best_similarity(1) >= data.best_similarity(0) + lead
-                found = with_lead(found, leads=leads)
+                found = with_lead(found, leads=data.read(target, lead))
                 finder.keep(query, model, self.cache, found)
             also = tuple(
                 each
