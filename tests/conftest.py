@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from app.db.embedded import server as embedded_server
 from app.db.queries.index_builds import CLUSTER
 from support.colours import choose_colours
 from support.paths import REPO
-from support.scheduling import GroupScheduling, sort_longest_first
+from support.scheduling import GroupScheduling, own_share_first, sort_longest_first
 
 pytest_plugins = ["support.browsing", "support.warm_commands"]
 
@@ -55,6 +55,21 @@ connection that was closed a moment before is still ending."""
 KEPT_DATABASES = 4
 CONNECTED = "SELECT FROM pg_stat_activity WHERE datname = %s"
 DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Without garbage collection, because nothing that is imported and collected is garbage."""
+    config = session.config
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and [Path(name).absolute() for name in config.args] == [REPO / "tests"]:
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        config.args = own_share_first(REPO / "tests", int(worker.removeprefix("gw")), count)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -317,13 +317,12 @@ class _MeasuredIndex(Generic[_Built]):
 
     def shortfall(self, goal: float) -> str | None:
         """Why the index misses the recall goal; None if it reaches it."""
-        recalls = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
-        low = [
-            f"{name} is {recall:.3f}"
-            for name, recall in recalls.items()
-            if recall is not None and recall < goal
-        ]
-        return f"{', '.join(low)}, below {goal}" if low else None
+        low = []
+        if self.recall_at_10 is not None and self.recall_at_10 < goal:
+            low.append(f"recall@10 is {self.recall_at_10:.3f}, below {goal}")
+        if self.recall_filtered is not None and self.recall_filtered < goal:
+            low.append(f"filtered recall@10 is {self.recall_filtered:.3f}, below {goal}")
+        return "; ".join(low) or None
 
 
 def _build_and_measure(

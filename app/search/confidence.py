@@ -32,6 +32,9 @@ TEXTURE = 10.0
 LEAST_TEXTURE, UNKNOWN_TEXTURE = 1.0, 24.0
 """Less counts as the first. A photo whose texture is unknown counts as taken in a shop."""
 
+ALIKE, BORDER = 0.38, 0.59
+"""Medians of photos that a product fills, which unknown measures count as."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -53,13 +56,17 @@ class Curves:
     """The curves of a model: for photos that a product fills, and for objects before a background.
 
     A photo counts as filled if the best cosine similarity of the whole is at least `filled_from`,
-    for a border texture of TEXTURE, and `per_texture` more for each e-fold of that.
+    for a border texture of TEXTURE, tiles as alike as ALIKE and a border as like the whole as
+    BORDER; `per_texture` more for each e-fold of the texture, and `per_alike` and `per_border` more
+    for 1 of the others.
     """
 
     whole: Curve
     objects: Curve
     filled_from: float
     per_texture: float = 0.0
+    per_alike: float = 0.0
+    per_border: float = 0.0
 
     def is_filled(self, photo: PhotoObjects) -> bool:
         """Whether a product fills a photo. A border that varies shows that it does not, and an
@@ -67,6 +74,8 @@ class Curves:
         texture = UNKNOWN_TEXTURE if photo.texture is None else photo.texture
         texture = max(texture, LEAST_TEXTURE)
         needed = self.filled_from + self.per_texture * math.log(texture / TEXTURE)
+        needed += self.per_alike * ((ALIKE if photo.alike is None else photo.alike) - ALIKE)
+        needed += self.per_border * ((BORDER if photo.border is None else photo.border) - BORDER)
         return not photo.leads and photo.whole >= needed
 
 
@@ -75,9 +84,11 @@ SHIPPED: Mapping[str, Curves] = {
     # Version 2:
     "dc68d287fdae546f9842e49bd690a6306a9e086e5cdcad1ce77600741b7d29e2": Curves(
         whole=Curve(0.774, 0.0277, 0.775),
-        objects=Curve(0.4693, 0.114, 0.22),
-        filled_from=0.33,
-        per_texture=0.14,
+        objects=Curve(0.4693, 0.114, 0.21),
+        filled_from=0.283,
+        per_texture=0.125,
+        per_alike=-1.18,
+        per_border=1.02,
     ),
     # Version 1:
     "848d92bb4f69856124841478144e1ff6b8c8d926d173407149ba1e4ddfe461b8": Curves(

@@ -209,7 +209,14 @@ class FastPath:
         return result
 
     def best_similarities(
-        self, model: Model, build: Build, vectors: Vectors, near: Vectors, whole: Vector
+        self,
+        model: Model,
+        build: Build,
+        vectors: Vectors,
+        near: Vectors,
+        whole: Vector,
+        *,
+        at_best: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`window_matches.best_similarities` of what a build nominates for `near`, unit vectors
         (n, dim). Raises NotAnswered if the build is not current, or its delta is too large."""
@@ -222,7 +229,7 @@ class FastPath:
         found = self._current(
             lambda connection, cluster: window_matches.best_by_build(
                 connection, model, build, vectors, nominated, whole,
-                cluster=cluster, max_fresh=self._settings.max_delta_rows,
+                cluster=cluster, max_fresh=self._settings.max_delta_rows, at_best=at_best,
             )
         )  # fmt: skip
         if found is None:

@@ -9,7 +9,7 @@ from typing import Any
 from app.config import Settings
 from app.db.queries import nearest, page_lookups
 from app.db.queries.nearest import Candidates
-from app.db.queries.vector_lists import ListsRequest, ListsResult
+from app.db.queries.vector_lists import Lead, ListsRequest, ListsResult
 from app.search.dedup import needs_dedup
 from app.search.fast_path import FastPath, NotAnswered
 from app.search.matches import REGION_MATCHES
@@ -55,18 +55,12 @@ class ListsData(StatementData):
         self._newest: Sequence[Any] = ()
         self._earlier_hits: list[list[Hit]] | None = None
 
-    def read(self, request: NearestRequest, lead: float | None) -> None:
+    def read(self, request: NearestRequest, lead: Lead | None) -> bool:
         """Read the first hits of all lists: of objects those of their own pages, and of those that
-        may count those of the photo's page, if the best of the first object is more similar than
-        that of the whole by `lead` (None: always)."""
+        may count those of the photo's page, if the first object has the `lead` (None: always).
+        Returns whether it has."""
         size = first_size(self._query, self._query.k)
-        self._read_lists(request, range(len(self._lists)), size, self._merged, lead)
-
-    def best_similarity(self, number: int) -> float:
-        """The best cosine similarity in a list that was read, by its number, -1 if it has no
-        hit."""
-        hits = self._found[number, ()][0].hits
-        return hits[0].similarity if hits else -1.0
+        return self._read_lists(request, range(len(self._lists)), size, self._merged, lead)
 
     def retrieve(self, request: NearestRequest) -> RetrievalResult:
         """The nearest products to any of the vectors of a request."""
@@ -126,8 +120,8 @@ class ListsData(StatementData):
         numbers: Sequence[int],
         k: int,
         merged: int,
-        lead: float | None = None,
-    ) -> None:
+        lead: Lead | None = None,
+    ) -> bool:
         hidden = tuple(request.hidden)
         own_page = min(self._query.k, REGION_MATCHES)
         result = self._fast_path.find_lists(
@@ -146,6 +140,7 @@ class ListsData(StatementData):
             self._found[number, hidden] = candidates, size, result
         self._newest = [self._kept(row) for own in result.rows for row in own]
         self._remember([*self._read, *self._newest], result.lag)
+        return result.leads
 
     def _thumbnails(self, places: int, size: int) -> int:
         """Thumbnails to read for a page of so many places, of `size` products."""

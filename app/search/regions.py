@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from app.config import Settings
 from app.db.queries import window_matches
+from app.db.queries.vector_lists import Lead
 from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.fast_path import FastPath, NotAnswered
@@ -47,21 +48,23 @@ class ObjectLimits:
 
     From the cosine similarity `sure` of a whole picture to a product's on, its regions are not
     searched. `most` objects are; the first `merged` of them count in the merged list if the best
-    similarity of the first is above that of the whole picture by `lead` (None: always), all others
-    only as regions. The first `exact` objects are encoded as pictures of their own too: a search
+    similarity of the first, less that of the whole picture, plus the share `gain` of what its best
+    match is more similar to it than to the whole, is at least `lead` (None: always); all others are
+    only regions. The first `exact` objects are encoded as pictures of their own too: a search
     then costs at most five encodes, with the whole and the map, which costs two under version 2 of
     the embedded encoder and three under others.
     """
 
     sure: float = 0.7
     lead: float | None = None
+    gain: float = 0.0
     exact: int = 1
     most: int = 2
     merged: int = 2
 
 
 LIMITS: Mapping[tuple[str, str], ObjectLimits] = {
-    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.24, exact=2, most=4),
+    ("embedded", "2-"): ObjectLimits(sure=0.65, lead=0.44, gain=0.5, exact=2, most=4),
 }
 """Limits by the beginnings of the model's name and revision, fitted by `bench/search/objects.py`.
 The defaults were fitted for version 1 of the embedded encoder."""
@@ -119,10 +122,10 @@ class Comparison(Protocol):
         """The best cosine similarity of a vector (dim,) to a picture, -1 without any."""
 
     def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector
+        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The best cosine similarity of each unit vector (n, dim) to a picture, (n,), and by how
-        much at most it is more similar to one than `whole`, (n,).
+        much at most it is more similar to one than `whole`, (n,); `at_best`: to its best one.
 
         Compared are the pictures nearest to `near`, unit vectors (n, dim), and those that the build
         does not hold. None where more embeddings changed since the build than the settings allow,
@@ -149,7 +152,7 @@ class SnapshotComparison:
         return hits[0].similarity if hits else -1.0
 
     def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector
+        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The best similarities and gains, by the newest build or among all of few pictures."""
         request = RetrievalRequest(self.model, vectors[0], 1, connection=self._connection)
@@ -166,7 +169,7 @@ class SnapshotComparison:
                 nominated = np.hstack([nominated, others])
         return window_matches.best_similarities(
             self._connection, self.model, build, round_to_float16(vectors), nominated,
-            round_query(whole, self.model), max_fresh=max_fresh,
+            round_query(whole, self.model), max_fresh=max_fresh, at_best=at_best,
         )  # fmt: skip
 
 
@@ -194,12 +197,13 @@ class FastComparison:
         return hits[0].similarity if hits else -1.0
 
     def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector
+        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The best similarities and gains by the last build."""
         return self._fast_path.best_similarities(
-            self.model, self._build, round_to_float16(vectors), near, round_query(whole, self.model)
-        )
+            self.model, self._build, round_to_float16(vectors), near,
+            round_query(whole, self.model), at_best=at_best,
+        )  # fmt: skip
 
 
 def best_windows(
@@ -270,10 +274,10 @@ class ObjectFinder:
         not searched."""
         return similarity >= self._limits(model).sure
 
-    def lead(self, model: Model) -> float | None:
-        """By how much the first object has to lead the whole picture; None: objects count
-        always."""
-        return self._limits(model).lead
+    def lead(self, model: Model) -> Lead | None:
+        """How the first object has to lead the whole picture; None: objects count always."""
+        limits = self._limits(model)
+        return None if limits.lead is None else Lead(limits.lead, limits.gain)
 
     def find(
         self,
@@ -288,11 +292,8 @@ class ObjectFinder:
         if found is None:
             whole = encoded.pictures[0]
             found = self.look(comparison, query, whole, cache)
-            if found.objects and (needed := self.lead(model)) is not None:
-                first = np.stack(found.objects[0].vectors)
-                compared = comparison.best(first, first, whole)
-                best = -2.0 if compared is None else float(compared[0].max())
-                found = with_lead(found, leads=best >= found.whole + needed)
+            if found.objects and (lead := self.lead(model)) is not None:
+                found = with_lead(found, leads=_has_lead(comparison, found, whole, lead))
             self.keep(query, model, cache, found)
         return found
 
@@ -310,9 +311,9 @@ class ObjectFinder:
             return PhotoObjects(similarity)
         chosen = best_windows(comparison, windows, whole)
         if chosen is None:
-            return PhotoObjects(similarity, texture=windows.texture, compared=False)
+            return replace(seen_photo(similarity, windows, whole), compared=False)
         objects = self._exact(query, windows, chosen, self._limits(model), cache)
-        return PhotoObjects(similarity, objects, windows.texture)
+        return replace(seen_photo(similarity, windows, whole), objects=objects)
 
     def _exact(
         self,
@@ -332,6 +333,14 @@ class ObjectFinder:
         )
 
 
+def seen_photo(similarity: float, windows: Windows, whole: Vector) -> PhotoObjects:
+    """A photo with what tells whether a product fills it, before its objects are chosen."""
+    return PhotoObjects(
+        similarity, texture=windows.texture, alike=windows.alike,
+        border=windows.border_likeness(whole),
+    )  # fmt: skip
+
+
 def photo_objects(
     query: Query, matches: Sequence[Match], model: Model, cache: VectorCache
 ) -> PhotoObjects | None:
@@ -348,6 +357,17 @@ def with_lead(found: PhotoObjects, *, leads: bool) -> PhotoObjects:
     that may."""
     marked = tuple(replace(each, merged=leads and each.merged) for each in found.objects)
     return replace(found, objects=marked, leads=leads)
+
+
+def _has_lead(comparison: Comparison, found: PhotoObjects, whole: Vector, lead: Lead) -> bool:
+    """Whether the first object has the lead, as `vector_lists` decides it."""
+    first = np.stack(found.objects[0].vectors)
+    compared = comparison.best(first, first, whole, at_best=True)
+    if compared is None:
+        return False
+    similarities, gains = compared
+    best = int(similarities.argmax())
+    return bool(similarities[best] - found.whole + lead.gain * gains[best] >= lead.least)
 
 
 def directions(

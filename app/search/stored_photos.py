@@ -176,6 +176,8 @@ def _as_json(found: PhotoObjects) -> dict[str, Any]:
         "whole": found.whole,
         "texture": found.texture,
         "leads": found.leads,
+        "alike": found.alike,
+        "border": found.border,
         "objects": [
             {
                 "box": list(each.box),
@@ -200,4 +202,7 @@ def _from_json(found: Mapping[str, Any]) -> PhotoObjects:
         )
         for each in found["objects"]
     )
-    return PhotoObjects(found["whole"], objects, found["texture"], found["leads"])
+    return PhotoObjects(
+        found["whole"], objects, found["texture"], found["leads"],
+        alike=found.get("alike"), border=found.get("border"),
+    )  # fmt: skip

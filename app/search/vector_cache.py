@@ -52,7 +52,8 @@ class PhotoObject:
 class PhotoObjects:
     """What was found in a photo: the best cosine similarity of the whole to a picture of the
     catalogue, the objects, best first, the `border_texture` of the photo, and whether the objects
-    lead the whole (never under a model without a lead). No objects and no texture (None) where the
+    lead the whole (never under a model without a lead); how `alike` the photo's tiles are and its
+    `border` to the whole (see `Windows`). No objects and none of these measures (None) where the
     whole photo leaves no doubt. Not `compared` where its windows could not be compared with the
     catalogue, as between many changes and the next build."""
 
@@ -61,6 +62,8 @@ class PhotoObjects:
     texture: float | None = None
     leads: bool = False
     compared: bool = True
+    alike: float | None = None
+    border: float | None = None
 
 
 class VectorCache:

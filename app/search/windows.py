@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.types import Region, Vectors
+from app.types import Region, Vector, Vectors
 
 SHAPES = (
     (0.4, 0.4), (0.55, 0.55), (0.75, 0.75),
@@ -26,15 +26,42 @@ MAX_COMMON = 0.1
 """Share of the smaller of two windows that both may have in common; above it the weaker one is
 suppressed. Intersection over union would keep a small window inside a large one."""
 
+TILES = tuple(
+    (column / 6, row / 6, (column + 1) / 6, (row + 1) / 6)
+    for row in range(6)
+    for column in range(6)
+)
+"""36 equal parts of a photo."""
+
+EDGE = 1e-3
+"""A window touches an edge of the photo if it is nearer, as a share of the side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows of a photo, as fractions of its sides, with their unit vectors, float32 (n, dim), and
-    the `border_texture` of the photo."""
+    """Windows of a photo, as fractions of its sides, with their unit vectors, float32 (n, dim), the
+    `border_texture` of the photo, and how `alike` its TILES are (None: unknown)."""
 
     regions: Sequence[Region]
     vectors: Vectors
     texture: float
+    alike: float | None = None
+
+    def border_likeness(self, whole: Vector) -> float:
+        """The mean cosine similarity of the smaller half of the windows, those that touch an edge
+        of the photo, to the vector of the whole photo, (dim,): what surrounds a product is unlike
+        the photo, each part of a heap is like it."""
+        boxes = np.asarray(self.regions, np.float64).reshape(-1, 4)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        touching = np.minimum(boxes[:, :2], 1 - boxes[:, 2:]).min(axis=1) < EDGE
+        chosen = touching & (areas < np.quantile(areas, 0.5))
+        return float((self.vectors[chosen] @ whole).mean()) if chosen.any() else 0.0
+
+
+def likeness(tiles: Vectors) -> float:
+    """How alike parts of a photo are: the mean cosine similarity of all pairs of their unit
+    vectors, (n, dim), each with itself too."""
+    return float(np.square(tiles.mean(axis=0)).sum())
 
 
 def window_grid(size: tuple[int, int]) -> list[Region]:

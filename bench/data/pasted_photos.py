@@ -5,8 +5,10 @@
 DATA holds `clothing/` and `grocery/`. OUT receives the photos, `queries.csv` (set, query, the sku
 and the box of each object), and `white/`: the cut-outs on white, as a shop would photograph them.
 The sets are `plain` (the object has 40 to 65 % of the shorter side), `small` (25 to 40 %), `large`
-(65 to 90 %) and `two` (two objects with 35 to 50 %). No photo of DATA shows a person beside a
-product, so there is no such set. The same DATA, count and seed give the same photos; another seed
+(65 to 90 %), `two` (two objects with 35 to 50 %), and `hand` (40 to 65 %, onto photos in which
+somebody's hand holds another product). No photo of DATA shows more of a person: `hand_photos.csv`
+names the 210 of the 486 photos of groceries that show a hand, and no clothes are worn. The same
+DATA, count and seed give the same photos; another seed
 gives other products, scenes and places, for photos that nothing was fitted on.
 """
 
@@ -29,10 +31,15 @@ SEED = 8
 SHAPES = ((480, 480), (640, 480), (480, 640))
 """Sizes of the photos (width, height)."""
 
-SETS = {"plain": (0.40, 0.65), "small": (0.25, 0.40), "large": (0.65, 0.90)}
-"""Longer side of the object as a share of the photo's shorter side."""
+SETS = {
+    "plain": (0.40, 0.65), "small": (0.25, 0.40), "large": (0.65, 0.90), "two": (0.35, 0.50),
+    "hand": (0.40, 0.65),
+}  # fmt: skip
+"""Longer side of an object as a share of the photo's shorter side, in the order of drawing."""
 
-TWO = (0.35, 0.50)
+HANDS = Path(__file__).with_name("hand_photos.csv")
+"""The photos of groceries that show a hand."""
+
 GROCERY_SHARE = 0.2
 """Share of the objects that are groceries; the others are clothes."""
 
@@ -76,13 +83,16 @@ def write(data: Path, out: Path, count: int, seed: int = SEED) -> None:
     for cut in (*cuts["clothing"], *cuts["grocery"]):
         on_white(cut.object).save(out / "white" / f"{cut.sku}.jpg", quality=92)
     scenes = sorted((data / "grocery" / "queries").glob("*.jpg"))
+    with HANDS.open(encoding="utf-8", newline="") as file:
+        hands = {Path(row["query"]).name for row in csv.DictReader(file)}
     with (out / "queries.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("set", "query", "skus", "boxes"))
-        for name in (*SETS, "two"):
+        for name, size in SETS.items():
+            shown = [scene for scene in scenes if scene.name in hands] if name == "hand" else scenes
             for number in range(count):
-                chosen = [_choose(cuts, rng) for _ in range(1 if name in SETS else 2)]
-                photo = paste(chosen, SETS.get(name, TWO), _scene(scenes, rng), rng)
+                chosen = [_choose(cuts, rng) for _ in range(2 if name == "two" else 1)]
+                photo = paste(chosen, size, _scene(shown, rng), rng)
                 query = f"{name}-{number:03}.jpg"
                 photo.picture.save(out / query, quality=90)
                 boxes = ["/".join(f"{edge:.4f}" for edge in box) for box in photo.boxes]

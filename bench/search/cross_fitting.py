@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-LEADS = np.round(np.arange(0.10, 0.46, 0.01), 2)
+LEADS = np.round(np.arange(0.10, 0.66, 0.01), 2)
 WEIGHT = 3
 SMOOTHED = 3
 DIVISIONS = 100

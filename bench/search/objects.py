@@ -33,9 +33,9 @@ from app.encoders.feature_map import STRIDE, map_input_size
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.confidence import SHIPPED, Curve, curve_for
-from app.search.regions import choose_windows, limits_of, object_vectors
+from app.search.regions import choose_windows, limits_of, object_vectors, seen_photo
 from app.search.vector_cache import PhotoObjects
-from app.search.windows import Windows, window_grid
+from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Region, Vector, Vectors
 from app.vectors import round_to_float16
 from bench.data.pasted_photos import SETS
@@ -56,22 +56,32 @@ class Photo:
 @dataclass(frozen=True)
 class Answer:
     """Similarities of a photo to all products, of the whole and of each object; the objects' boxes,
-    the cost in encodes, the lead that objects need to count (None: none), how many of them may, and
-    the photo's border texture (None where the whole was the answer)."""
+    the cost in encodes, the lead that objects need to count (None: none) with the share of the gain
+    in it, how many of them may, how much more similar the first object is to its best picture than
+    the whole is, and what tells whether a product fills the photo (None where the whole was the
+    answer)."""
 
     whole: NDArray[np.float32]
     objects: tuple[NDArray[np.float32], ...]
     boxes: tuple[Region, ...]
     cost: float
     lead: float | None = None
+    share: float = 0.0
     counting: int = 0
-    texture: float | None = None
+    gain: float = 0.0
+    seen: PhotoObjects | None = None
+
+    @property
+    def led_by(self) -> float:
+        """The lead of the first object, -inf without any."""
+        if not self.objects:
+            return -np.inf
+        return float(self.objects[0].max() - self.whole.max() + self.share * self.gain)
 
     @property
     def leads(self) -> bool:
         """Whether the objects count in the merged list."""
-        needed = -2.0 if self.lead is None else self.whole.max() + self.lead
-        return bool(self.objects) and bool(self.objects[0].max() >= needed)
+        return bool(self.objects) and (self.lead is None or self.led_by >= self.lead)
 
     @property
     def merged(self) -> NDArray[np.float32]:
@@ -120,10 +130,12 @@ class CachedEncoder:
             picture = decode(path.read_bytes())
             feature_map = self._encoder.encode_map(picture)
             self._kept[key] = self._encoder.pool_windows(feature_map, regions)
+            tiles = self._encoder.pool_windows(feature_map, TILES)
+            self._kept[f"{key} alike"] = np.float32(likeness(tiles))
             self._kept[f"{key} texture"] = np.float32(border_texture(picture))
-        texture = float(self._kept[f"{key} texture"])
+        texture, alike = (float(self._kept[f"{key} {name}"]) for name in ("texture", "alike"))
         width, height = map_input_size(size, STRIDE, MAP_PIXELS[NEWEST])
-        return Windows(regions, self._kept[key], texture), width * height / SIDE**2
+        return Windows(regions, self._kept[key], texture, alike), width * height / SIDE**2
 
 
 class Catalogue:
@@ -162,6 +174,14 @@ class Catalogue:
         """The best similarity of each product: (n, products)."""
         best = np.maximum.reduceat(vectors @ self._vectors.T, self._first, axis=1)
         return np.asarray(best, np.float32)
+
+    def gain(self, vectors: Vectors, whole: Vector, absent: NDArray[np.bool_]) -> float:
+        """How much more similar the best of `vectors` is to its best picture than `whole` is; the
+        pictures of `absent` products do not count."""
+        found = self._vectors @ vectors.T
+        found[np.repeat(absent, np.diff(self._first, append=len(found)))] = -1
+        best = int(found.max(axis=1).argmax())
+        return float(found[best].max() - self._vectors[best] @ whole)
 
 
 def cut(picture: Image.Image, box: Region) -> Image.Image:
@@ -205,7 +225,10 @@ def answer(
         for each, crop in zip_longest(chosen, crops)
     )
     cost = 1 + map_cost + len(crops)
-    return Answer(whole, objects, boxes, cost, limits.lead, limits.merged, windows.texture)
+    first = object_vectors(windows, chosen[0], crops[0] if crops else None)
+    gain = catalogue.gain(np.stack(first), encoder.picture(photo.path), absent)
+    seen = seen_photo(float(whole.max()), windows, encoder.picture(photo.path))
+    return Answer(whole, objects, boxes, cost, limits.lead, limits.gain, limits.merged, gain, seen)
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:
@@ -237,9 +260,8 @@ def judged(catalogue: Catalogue, encoder: CachedEncoder, group: Sequence[Photo])
     found = []
     for photo in group:
         each, expected = answer(catalogue, encoder, photo), catalogue.same[photo.skus[0]]
-        lead = each.objects[0].max() - each.whole.max() if each.objects else -np.inf
         together = rank(replace(each, lead=None).merged, expected)
-        found.append(Judged(photo.skus[0], rank(each.whole, expected), together, float(lead)))
+        found.append(Judged(photo.skus[0], rank(each.whole, expected), together, each.led_by))
     return found
 
 
@@ -335,8 +357,8 @@ def report_shipped(
 def is_close(model: Model, found: Answer) -> bool:
     """Whether a search calls its best match close."""
     leads = found.lead is not None and found.leads
-    photo = PhotoObjects(float(found.whole.max()), texture=found.texture, leads=leads)
-    curve = curve_for(model, photo)
+    photo = found.seen or PhotoObjects(float(found.whole.max()))
+    curve = curve_for(model, replace(photo, leads=leads))
     assert curve is not None
     return bool(found.merged.max() >= curve.close)
 

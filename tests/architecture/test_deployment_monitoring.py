@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -70,6 +71,16 @@ def test_every_query_is_of_metrics_and_labels_that_exist(
             assert set(re.findall(r"(\w+)\s*[=!]", match[1] or "")) <= known, expression
         for group in GROUPED.findall(expression):
             assert {label.strip() for label in group.split(",")} <= known, expression
+
+
+def test_prometheus_can_read_every_query(expressions: list[str]) -> None:
+    for expression in expressions:
+        # Grafana's own variables, with what it would put in.
+        query = expression.replace("$__rate_interval", "1m").replace("$__range", "1h")
+        promql_parser.parse(query)
+    for wrong in ("sum(rate(up[1m])", "rate(up)", "sum by (job (up)"):
+        with pytest.raises(ValueError):
+            promql_parser.parse(wrong)
 
 
 def test_the_dashboard_shows_every_metric(

@@ -136,7 +136,7 @@ def deployment(
     return deployment
 
 
-def wait_for_response(url: str, seconds: float = 60) -> bytes:
+def wait_for_response(url: str, seconds: float = 300) -> bytes:
     """The body of the first response with status 200."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,7 +1,9 @@
 #!/bin/bash
 # docs/containers.md on a real engine: from a clone, checked out for its owner alone, to a restore.
-# Needs Docker with Compose 2, whose client finds the engine. TORCH_INDEX_URL names the index of torch
-# where PyTorch's own cannot be reached; MONITORING=0 leaves Prometheus and Grafana out.
+# Needs the client of Docker with Compose 2, and an engine: the one that the client finds, or Podman,
+# which is started here where none answers, or with ENGINE=podman. TORCH_INDEX_URL names the index of
+# torch where PyTorch's own cannot be reached; MONITORING=0 leaves Prometheus and Grafana out; BUILD=0
+# takes the image lookalike:test as it is and leaves out what builds: a refused model, an upgrade.
 # Everything is in a project and a folder of its own and is removed at the end, but for the images.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -49,11 +51,34 @@ cleanup() {
     # The jobs of this shell alone: the polls of an upgrade.
     [ -z "${polls:-}" ] || kill $polls 2>/dev/null || true
     compose --profile monitoring down --volumes >/dev/null 2>&1 || true
+    [ -z "${podman:-}" ] || kill $podman 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
 
-docker info >/dev/null 2>&1 || fail "no Docker engine answers; name one in DOCKER_HOST"
+# Podman's answers to Docker's client. Its health checks are timers of systemd; without systemd they
+# are asked for here, and containers that ended are cleaned up, which fails over their timers.
+start_podman() {
+    export DOCKER_HOST=unix://$work/podman.sock DOCKER_BUILDKIT=0
+    if [ ! -d /run/systemd/system ]; then
+        export DISABLE_HC_SYSTEMD=true
+        while sleep 3; do
+            for each in $(podman ps --quiet); do podman healthcheck run "$each" || true; done
+            for each in $(podman ps --all --quiet --filter status=stopped); do
+                podman container cleanup "$each" || true
+            done
+        done >/dev/null 2>&1 &
+        podman=$!
+    fi
+    podman system service --time=0 "$DOCKER_HOST" >"$work/podman.log" 2>&1 &
+    podman="${podman:-} $!"
+    waited 30 docker info || { cat "$work/podman.log"; fail "Podman does not answer"; }
+}
+
+if [ "${ENGINE:-}" = podman ] || { ! docker info >/dev/null 2>&1 && command -v podman >/dev/null; }; then
+    start_podman
+fi
+docker info >/dev/null 2>&1 || fail "neither Docker nor Podman answers; name an engine in DOCKER_HOST"
 docker compose version >/dev/null 2>&1 || fail "Docker has no Compose 2"
 
 step "a clone that only its owner may read"
@@ -68,9 +93,11 @@ export CATALOGUE=$work/catalogue
 step "the image"
 "$here/base_images.sh"
 deploy/containers.sh secrets
-refused "a model that cannot be had ends the build with advice" "LOOKALIKE_MODEL=embedded" \
-    env LOOKALIKE_MODEL=nobody/no-such-model docker compose --progress plain build roles
-compose --progress plain build roles
+if [ "${BUILD:-1}" != 0 ]; then
+    refused "a model that cannot be had ends the build with advice" "LOOKALIKE_MODEL=embedded" \
+        env LOOKALIKE_MODEL=nobody/no-such-model docker compose --progress plain build roles
+    compose --progress plain build roles
+fi
 nameless=$(dangling) # one of an earlier test has lost its name now
 
 step "up"
@@ -130,31 +157,33 @@ for role in server migrator admin; do
 done
 holds "the migrator's too" compose run --rm --no-deps migrate
 
-step "an upgrade"
-echo "# changed" >>app/__init__.py
-answers page & polls=$!
-answers api & polls="$polls $!"
-docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers"
-old=$(ids)
-deploy/containers.sh upgrade
-sleep 1
-kill $polls; wait $polls 2>/dev/null || true; polls=
-holds "page, API and worker were replaced, the database not" test \
-    "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
-gap page; gap api
-docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers-after"
-changed=$(comm -13 <(sort "$work/layers") <(sort "$work/layers-after") | wc -l)
-holds "a change of the code does not copy the dependencies ($changed layers changed)" test "$changed" -le 2
-deploy/containers.sh rollback
-holds "a rollback brings the image before back" eval \
-    '[ "$(docker inspect --format "{{.Image}}" "$(compose ps --quiet page)")" = "$(docker image inspect --format "{{.Id}}" lookalike:test)" ] && ! docker run --rm --entrypoint grep lookalike:test -q changed /opt/lookalike/app/__init__.py'
-running=$(ids)
-echo 'raise SystemExit("no migration today")' >>app/operations/migrate.py
-refused "an upgrade whose migration fails replaces nothing" "The database was not migrated" \
+if [ "${BUILD:-1}" != 0 ]; then
+    step "an upgrade"
+    echo "# changed" >>app/__init__.py
+    answers page & polls=$!
+    answers api & polls="$polls $!"
+    docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers"
+    old=$(ids)
     deploy/containers.sh upgrade
-holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
-git checkout --quiet app
-holds "nor after an upgrade, a rollback and a failure" test "$nameless" = "$(dangling)"
+    sleep 1
+    kill $polls; wait $polls 2>/dev/null || true; polls=
+    holds "page, API and worker were replaced, the database not" test \
+        "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
+    gap page; gap api
+    docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers-after"
+    changed=$(comm -13 <(sort "$work/layers") <(sort "$work/layers-after") | wc -l)
+    holds "a change of the code does not copy the dependencies ($changed layers changed)" test "$changed" -le 2
+    deploy/containers.sh rollback
+    holds "a rollback brings the image before back" eval \
+        '[ "$(docker inspect --format "{{.Image}}" "$(compose ps --quiet page)")" = "$(docker image inspect --format "{{.Id}}" lookalike:test)" ] && ! docker run --rm --entrypoint grep lookalike:test -q changed /opt/lookalike/app/__init__.py'
+    running=$(ids)
+    echo 'raise SystemExit("no migration today")' >>app/operations/migrate.py
+    refused "an upgrade whose migration fails replaces nothing" "The database was not migrated" \
+        deploy/containers.sh upgrade
+    holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
+    git checkout --quiet app
+    holds "nor after an upgrade, a rollback and a failure" test "$nameless" = "$(dangling)"
+fi
 
 if [ "${MONITORING:-1}" != 0 ]; then
     step "monitoring"
@@ -174,7 +203,7 @@ fi
 
 step "everything gone, and a restore"
 compose --profile monitoring down --volumes
-export BACKUP=$(ls backups)
+BACKUP=$(ls backups); export BACKUP
 holds "a restore" compose run --rm restore
 compose up --detach
 holds "all products are back" test "$stored" = "$(contents)"

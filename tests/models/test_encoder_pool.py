@@ -24,7 +24,7 @@ def test_closing_waits_for_a_model_that_is_being_loaded(
     def choose(model: str, **options: Any) -> EncoderChoice:
         if threading.current_thread().name == "load":
             loading.set()
-            go_on.wait(30)
+            go_on.wait(300)
         return choose_colours(model, **options)
 
     with App(settings, choose=choose_colours) as app:
@@ -33,7 +33,7 @@ def test_closing_waits_for_a_model_that_is_being_loaded(
     monkeypatch.setattr(encoder_pool, "PRELOAD_S", 0.0)
     app = App(settings, choose=choose)
     app.search.search(Query(picture=photo(1)))
-    assert loading.wait(30)
+    assert loading.wait(300)
     threading.Timer(0.2, go_on.set).start()
     app.close()
     assert go_on.is_set()

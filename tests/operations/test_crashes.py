@@ -35,7 +35,7 @@ from support.sources import WatchedEncoder, ingest, write_source
 
 pytestmark = pytest.mark.xdist_group("crashes")
 
-RECOVERY_S = 60
+RECOVERY_S = 300
 """Seconds within which searches must work again after the server has restarted."""
 
 

@@ -91,7 +91,7 @@ def test_searches_and_writes_go_on_while_the_language_changes(
             time.sleep(0.05)
     stop.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert wrong == [] and min(done.values()) > 3
     assert sql.execute(OUTDATED).fetchone() == (0,)
     [(language, _)] = sql.execute(KEPT).fetchall()

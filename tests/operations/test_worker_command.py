@@ -70,17 +70,14 @@ def test_a_signal_ends_a_waiting_worker_at_once(
 ) -> None:
     add(app, numbered(5))
     log = tmp_path / "log"
-    with command(settings, log) as (process, address):
+    with command(settings, log, worker_poll_s=3600) as (process, address):
         wait_until(lambda: answers(f"{address}/healthz"), BOOT_S)
         wait_until(
             lambda: sql.execute("SELECT FROM index_build WHERE state = 'published'").rowcount > 0
         )
         time.sleep(0.2)
-        began = time.monotonic()
         process.send_signal(number)
-        assert process.wait(SOON_S) == 0, log.read_text()
-        # Half a second on an idle machine; the next poll would be in a minute.
-        assert time.monotonic() - began < 50
+        assert process.wait(SOON_S) == 0, log.read_text()  # long before the next poll
     assert "The worker has stopped." in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -101,10 +98,8 @@ def test_a_signal_ends_a_running_build(
         waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'" \
             " AND datname = current_database()"  # fmt: skip
         wait_until(lambda: sql.execute(waiting).rowcount == 1)
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(SOON_S) == 0, log.read_text()
-        assert time.monotonic() - began < 50
         assert sql.execute("SELECT state, reason FROM index_build").fetchall() == [
             ("rejected", "stopped")
         ]

@@ -116,6 +116,13 @@ def test_libraries_for_gpus_are_not_counted_as_ours() -> None:
     assert not any(of_gpus.match(name) for name in ("torch", "numpy", "tritonclient"))
 
 
+def test_a_missing_licence_of_our_own_is_said() -> None:
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    chosen = "license" in PROJECT
+    assert chosen == (REPO / "LICENSE").exists()
+    assert chosen != ("Lookalike itself has no licence yet" in readme)
+
+
 def test_a_strong_licence_would_be_refused() -> None:
     module = runpy.run_path(str(REPO / "release/licences.py"))
     allowed, strong = module["ALLOWED"], module["STRONG"]
@@ -153,6 +160,26 @@ def test_the_workflows_run_what_exists() -> None:
     made = {target for run in runs for target in re.findall(r"\bmake ([a-z-]+)", run)}
     assert made and made <= targets
     assert ".ci/run" in runs
+
+
+def test_the_workflows_have_the_form_that_github_reads(tmp_path: Path) -> None:
+    """By the published schema; the workflow itself runs actionlint, which knows more."""
+    check = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ]
+    files = sorted((REPO / ".github/workflows").glob("*.yml"))
+    wrong = tmp_path / "ci.yml"
+    wrong.write_text(files[0].read_text(encoding="utf-8").replace("runs-on:", "run-on:", 1))
+    done = [
+        subprocess.run([*check, *map(str, each)], capture_output=True, text=True, check=False)
+        for each in (files, [wrong])
+    ]
+    assert [each.returncode for each in done] == [0, 1], done[0].stdout
+    assert "run-on" in done[1].stdout
 
 
 def test_the_demo_installs_no_tool_of_the_tests() -> None:

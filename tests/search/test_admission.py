@@ -56,7 +56,7 @@ def test_a_caller_that_waits_too_long_is_refused_with_advice() -> None:
             admission.admitted(),
         ):
             pytest.fail("there was no place")
-        assert 0.05 <= time.monotonic() - began < 60
+        assert 0.05 <= time.monotonic() - began < 300
     assert refused == [1]
 
 

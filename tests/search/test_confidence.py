@@ -16,7 +16,15 @@ from app.bootstrap import App
 from app.cli.search_output import as_dict, print_matches
 from app.config import Settings
 from app.search import confidence
-from app.search.confidence import NO_CLOSE_MATCH, TEXTURE, Curve, Curves, curve_for
+from app.search.confidence import (
+    ALIKE,
+    BORDER,
+    NO_CLOSE_MATCH,
+    TEXTURE,
+    Curve,
+    Curves,
+    curve_for,
+)
 from app.search.vector_cache import PhotoObjects
 from app.types import Model, Query
 from support.colours import photo
@@ -87,6 +95,21 @@ def test_a_varied_border_needs_a_better_match_of_the_whole_and_a_plain_one_a_wor
     assert not curves.is_filled(PhotoObjects(whole, texture=texture, leads=True))
 
 
+@pytest.mark.parametrize(
+    ("alike", "border", "filled"),
+    [
+        (None, None, True), (ALIKE, BORDER, True), (ALIKE - 0.02, BORDER, False),
+        (ALIKE + 0.02, BORDER + 0.01, True), (ALIKE, BORDER + 0.02, False), (None, 1.0, False),
+    ],
+)  # fmt: skip
+def test_unlike_tiles_and_a_border_like_the_whole_need_a_better_match(
+    alike: float | None, border: float | None, filled: bool
+) -> None:
+    curves = replace(CURVES, per_alike=-1.0, per_border=1.0)
+    photo = PhotoObjects(0.505, texture=TEXTURE, alike=alike, border=border)
+    assert curves.is_filled(photo) is filled
+
+
 def test_what_stands_before_a_varied_ground_is_judged_as_an_object(app: App) -> None:
     """The same product, before a plain ground and before stripes; the whole is never `filled`."""
     seen = []
@@ -94,8 +117,9 @@ def test_what_stands_before_a_varied_ground_is_judged_as_an_object(app: App) -> 
         patch.setattr(confidence, "curve_for", lambda model, found: seen.append(found))
         for stripes in (False, True):
             app.search.search(Query(picture=before_a_ground(5000, stripes=stripes), k=3))
-    plain, striped = (found.texture for found in seen)
-    assert plain == pytest.approx(0, abs=1) and striped > 50
+    plain, striped = seen
+    assert plain.texture == pytest.approx(0, abs=1) and striped.texture > 50
+    assert plain.alike > striped.alike and plain.border < 1 and striped.border < 1
 
 
 def before_a_ground(number: int, *, stripes: bool) -> bytes:

@@ -398,16 +398,16 @@ def test_closing_waits_for_what_is_loaded_in_advance(
 
     def open_index() -> None:
         began.set()
-        assert go_on.wait(60)
+        assert go_on.wait(300)
         opened.append(not other._closing.is_set())
 
     monkeypatch.setattr(other.search, "open_index", open_index)
     other.warm_soon()
-    assert began.wait(60)
+    assert began.wait(300)
     closing = threading.Thread(target=other.close)
     closing.start()
     wait_until(other._closing.is_set, "it does not close")
     assert closing.is_alive()
     go_on.set()
-    closing.join(60)
+    closing.join(300)
     assert opened == [False] and not other.is_warm, "nothing more is loaded"

@@ -100,7 +100,7 @@ def test_one_statement_answers_random_photos_with_objects_as_several_do(
             drawn.seed = QUERIES * seed + number
             lead = random.choice((None, -2.0, 0.2, 0.4, 2.1))
             limits = ObjectLimits(
-                sure=random.choice((0.9, 1.1)), lead=lead, exact=2,
+                sure=random.choice((0.9, 1.1)), lead=lead, gain=random.choice((0.0, 0.5)), exact=2,
                 most=random.choice((1, 2, 4)), merged=random.choice((1, 2)),
             )  # fmt: skip
             monkeypatch.setattr(regions, "LIMITS", {("", ""): limits})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from app.search import regions
 from app.search.filters import parse
 from app.search.regions import ObjectLimits, limits_of
 from app.search.retrieval import best_hits
-from app.search.vector_cache import QueryPicture, VectorCache
-from app.types import Hit, Model, Query
+from app.search.vector_cache import PhotoObjects, QueryPicture, VectorCache
+from app.types import Hit, Model, Query, SearchResult
 from support.colours import photo
 from support.region_colours import RegionColourEncoder, choose_region_colours
 from support.scenes import FIRST, SECOND, first_skus, scene, sku, two
@@ -81,6 +82,34 @@ def test_objects_that_do_not_lead_the_whole_are_regions_only(
         assert set(skus(result)[:2]) == both
     else:
         assert skus(result) == whole
+
+
+def test_a_share_of_the_gain_at_the_best_match_of_the_first_object_counts_as_lead(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = Query(picture=two(), k=40)
+
+    def search(lead: float, gain: float, **options: Any) -> tuple[SearchResult, PhotoObjects]:
+        limits = ObjectLimits(lead=lead, gain=gain)
+        monkeypatch.setattr(regions, "LIMITS", {("", ""): limits})
+        cache = VectorCache()
+        result = app.search.search(replace(query, **options), cache)
+        found = cache.get_objects(QueryPicture(two()), encoder(app).fingerprint)
+        assert found is not None
+        return result, found
+
+    result, found = search(2.1, 0)
+    of_whole = {match.product.sku: match.similarity or 0 for match in result.matches}
+    [first] = [each.matches[0] for each in result.regions if each.box == found.objects[0].box]
+    best = first.similarity or 0
+    lead, gain = best - max(of_whole.values()), best - of_whole[first.product.sku]
+    assert gain > lead + 0.05
+    # In the statement of all lists, and with a filter in one of its own.
+    for filters in (query.filters, parse([f"sku={sku(number)}" for number in range(40)])):
+        for share in (0.5, 1.0):
+            for needed in (lead + share * gain - 0.01, lead + share * gain + 0.01):
+                _, found = search(needed, share, filters=filters)
+                assert found.leads is (needed < lead + share * gain)
 
 
 @pytest.mark.parametrize("lead", [None, -2.0])

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.search.windows import MAX_COMMON, common_share, overlaps, suppress, window_grid
+from app.search.windows import (
+    MAX_COMMON,
+    TILES,
+    Windows,
+    common_share,
+    likeness,
+    overlaps,
+    suppress,
+    window_grid,
+)
 
 SIZES = [(400, 400), (400, 300), (300, 400), (1600, 900), (5000, 10), (1, 1)]
 
@@ -34,6 +43,28 @@ def test_the_overlap_is_the_common_part_of_the_union() -> None:
     others = [square, (0.25, 0.0, 0.75, 0.5), (0.5, 0.5, 1.0, 1.0)]
     assert overlaps(square, others) == pytest.approx([1, 1 / 3, 0])
     assert common_share(square, [*others, (0.1, 0.1, 0.2, 0.2)]) == pytest.approx([1, 0.5, 0, 1])
+
+
+def test_tiles_divide_the_photo_and_are_alike_as_far_as_their_vectors_agree() -> None:
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in TILES]
+    assert len(TILES) == 36 and sum(areas) == pytest.approx(1)
+    same, other = np.eye(2, dtype=np.float32)
+    assert likeness(np.stack([same] * 4)) == pytest.approx(1)
+    assert likeness(np.stack([same, other])) == pytest.approx(0.5)
+
+
+def test_the_border_is_seen_by_the_small_windows_that_touch_an_edge() -> None:
+    regions = [
+        (0.0, 0.2, 0.4, 0.6),
+        (0.6, 0.6, 1.0, 1.0),
+        (0.3, 0.3, 0.7, 0.7),
+        (0.0, 0.0, 1.0, 0.9),
+    ]
+    regions += [(0.0, 0.0, 0.9, 1.0)] * 3
+    whole, other = np.eye(2, dtype=np.float32)
+    windows = Windows(regions, np.stack([whole, other, other, *[other] * 4]), 0.0)
+    assert windows.border_likeness(whole) == pytest.approx(0.5)
+    assert windows.border_likeness(other) == pytest.approx(0.5)
 
 
 scores = st.lists(st.floats(-1, 1), min_size=20, max_size=20)

@@ -90,4 +90,4 @@ def api_served(app: App, host: str = "127.0.0.1") -> Iterator[ApiClient]:
             yield ApiClient(server.address)
         finally:
             server.stop()
-            thread.join(60)
+            thread.join(300)

@@ -54,7 +54,7 @@ def picture_server() -> Iterator[PictureServer]:
                 state.asked[self.path] += 1
             try:
                 if state.hold is not None:
-                    state.hold.wait(60)
+                    state.hold.wait(300)
                 self._answer(self.path)
             finally:
                 with state.lock:

@@ -72,7 +72,7 @@ def pooled(home: Path, *, size: int = 2) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
+        with psycopg.connect(url, connect_timeout=300) as connection:
             connection.execute("SELECT 1")
         return True
     except psycopg.Error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -55,6 +56,29 @@ def group(file: str) -> str | None:
 
 
 def sort_longest_first(items: list[pytest.Item]) -> None:
-    """Move the tests of LONGEST_FIRST to the front; the order is the same otherwise."""
+    """Move the tests of LONGEST_FIRST to the front; all others are in the order of their files."""
     rank = {file: number for number, file in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+    def place(item: pytest.Item) -> tuple[int, list[str]]:
+        file = item.nodeid.split("::")[0]
+        return rank.get(file, len(rank)), file.split("/")
+
+    items.sort(key=place)
+
+
+def own_share_first(tests: Path, number: int, count: int) -> list[str]:
+    """All entries of the folder `tests` that hold tests, from the share of a process onwards.
+
+    Process `number` of `count` begins at another file than the others: in a new checkout, whoever
+    imports a file of tests first compiles it for all. If all began at the same file, each would
+    compile all files.
+    """
+    names: list[str] = []
+    start, files = 0, sorted(tests.rglob("test_*.py"), key=lambda path: path.parts)
+    for position, file in enumerate(files):
+        name = str(tests / file.relative_to(tests).parts[0])
+        if name not in names:
+            names.append(name)
+        if position * count <= len(files) * number:
+            start = len(names) - 1
+    return names[start:] + names[:start]

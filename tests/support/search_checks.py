@@ -81,7 +81,7 @@ class SearchThreads:
         for thread in self._threads:
             thread.join()
 
-    def goes_on(self, more: int = 3, seconds: float = 20) -> None:
+    def goes_on(self, more: int = 3, seconds: float = 300) -> None:
         """Wait until each thread has received `more` further results."""
         goal = [answers + more for answers in self._answers]
         wait_until(

@@ -104,9 +104,15 @@ LISTED = """
         AND near.picture_id <> ALL(CAST(%(hidden)s AS bigint[]))
     ORDER BY near.list, pp.product_id, near.distance, near.number, near.picture_id
 ), merging AS MATERIALIZED (
-    SELECT coalesce(min(distance) FILTER (WHERE list = 2)
-        <= min(distance) FILTER (WHERE list = 1) - CAST(%(lead)s AS double precision), true) AS yes
-    FROM best
+    SELECT CASE WHEN CAST(%(lead)s AS double precision) IS NULL THEN true ELSE coalesce((
+        SELECT (SELECT min(distance) FROM best WHERE list = 1) - first.distance
+            + CAST(%(gain)s AS double precision) * ((e.vec <=> asked.q) - first.distance)
+            >= CAST(%(lead)s AS double precision)
+        FROM (SELECT picture_id, distance FROM best
+            WHERE list = 2 ORDER BY distance, picture_id LIMIT 1) AS first
+        JOIN embedding AS e ON e.model_id = {model} AND e.picture_id = first.picture_id
+        JOIN asked ON asked.list = 1
+        ORDER BY asked.number LIMIT 1), true) END AS yes
 ), ranked AS (
     SELECT best.*, count(*) OVER (PARTITION BY list, picture_id) > 1 AS repeated,
         row_number() OVER (PARTITION BY list ORDER BY distance, product_id) AS place
@@ -167,13 +173,23 @@ class Nominated:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """What the second list needs to count in the page of the first: the best similarity of the
+    second less that of the first, plus the share `gain` of what the best picture of the second is
+    more similar to it than to the first vector, is at least `least`."""
+
+    least: float
+    gain: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ListsRequest:
     """A search of the first products of several lists, each by its vectors.
 
     Vectors have shape (dim,) and are rounded to float16; `n` pictures are nominated for each. Of
     the first list `k` products are returned, and the thumbnails of the first `thumbnails`; of the
     others `k_apart` and `thumbnails_apart`, but of the first `merged` lists as many as of the first
-    if the best of the second is more similar than that of the first by `lead` (None: always).
+    if the second has the `lead` (None: always).
     `listed`, `excluded`, `hidden` and `extras` are as in `StatementRequest`.
     """
 
@@ -185,7 +201,7 @@ class ListsRequest:
     thumbnails: int
     thumbnails_apart: int
     merged: int
-    lead: float | None = None
+    lead: Lead | None = None
     filter_clause: FilterClause = EVERYTHING
     excluded: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()
@@ -196,12 +212,14 @@ class ListsRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListsResult:
-    """The candidates of each list with their rows, for `products.product_from_row`, and how many
-    products of it were asked for; the rest as in `StatementResult`."""
+    """The candidates of each list with their rows, for `products.product_from_row`, how many
+    products of it were asked for, and whether the second list has the lead; the rest as in
+    `StatementResult`."""
 
     candidates: Sequence[Candidates]
     rows: Sequence[Sequence[Any]]
     ks: Sequence[int]
+    leads: bool
     delta_rows: int
     lag: float | None
     deeper: bool = False
@@ -257,7 +275,7 @@ def search(
     merged = request.merged if first.leads else 1
     ks = [request.k if place < merged else request.k_apart for place in range(len(by_list))]
     lag = None if first.lag is None else float(first.lag)
-    return ListsResult(candidates, by_list, ks, first.delta_rows, lag)
+    return ListsResult(candidates, by_list, ks, first.leads, first.delta_rows, lag)
 
 
 def _candidates(
@@ -293,7 +311,8 @@ def _values(request: ListsRequest, nominated: Sequence[Nominated]) -> dict[str, 
         "thumbnails": str(request.thumbnails),
         "thumbnails_apart": str(request.thumbnails_apart),
         "merged": str(request.merged),
-        "lead": None if request.lead is None else str(request.lead),
+        "lead": None if request.lead is None else str(request.lead.least),
+        "gain": None if request.lead is None else str(request.lead.gain),
         **(request.listed.values if request.listed else {}),
         **request.filter_clause.values,
     }

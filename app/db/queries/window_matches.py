@@ -43,7 +43,7 @@ WITH fresh AS MATERIALIZED (
     CROSS JOIN fresh
     WHERE (SELECT count(*) FROM fresh) < CAST(%(allowed)s AS bigint)
 ), best AS (
-    SELECT number, min(distance) AS distance, min(distance - whole) AS gain
+    SELECT number, min(distance) AS distance, {gain} AS gain
     FROM compared GROUP BY number
 )
 SELECT (SELECT count(*) FROM fresh) AS fresh, {current}
@@ -64,6 +64,9 @@ CHANGED = """
 
 ALL = "SELECT picture_id, vec FROM embedding WHERE model_id = {model} LIMIT %(allowed)s"
 
+GAINS = {False: "min(distance - whole)", True: "(min(ARRAY[distance, distance - whole]))[2]"}
+"""The best gain of a window, or that of its nearest picture (True)."""
+
 CURRENT = "(SELECT id FROM model WHERE active) AS active, ({newest}) AS newest,"
 """Columns by which to see whether a build is the newest one of the active model."""
 
@@ -80,9 +83,11 @@ def best_similarities(
     whole: Vector,
     *,
     max_fresh: int,
+    at_best: bool = False,
 ) -> Best | None:
     """The cosine similarity of each vector to the nearest picture that a product shows, (n,), and
-    the greatest gain: how much more similar it is to a picture than the vector `whole`, (n,).
+    the greatest gain, or with `at_best` that of the nearest picture: how much more similar it is to
+    a picture than the vector `whole`, (n,).
 
     `nominated` are picture ids, int64 (n, m), -1 where there is none. Embeddings that `build` does
     not hold are compared too; without a build, all are. None if those are more than `max_fresh`. A
@@ -91,7 +96,7 @@ def best_similarities(
     _register_vectors(connection)
     values = _values(build, vectors, nominated, whole, max_fresh)
     changed = (ALL if build is None else CHANGED).format(model=model.id)
-    sql = NEAREST.format(model=model.id, changed=changed, current="")
+    sql = NEAREST.format(model=model.id, changed=changed, current="", gain=GAINS[at_best])
     row = connection.exec_driver_sql(sql, values).one()
     return None if row.fresh > max_fresh else _best(row, len(vectors))
 
@@ -106,11 +111,12 @@ def best_by_build(
     *,
     cluster: str,
     max_fresh: int,
+    at_best: bool = False,
 ) -> Best | None:
     """The same by a build, in a statement of its own; None also if the model is not the active one
     or the build not the newest usable one of a `cluster`."""
     values = _values(build, vectors, nominated, whole, max_fresh) | {"cluster": cluster}
-    sql, names = _statement(model.id)
+    sql, names = _statement(model.id, at_best)
     with psycopg.RawCursor(connection, row_factory=namedtuple_row) as cursor:
         rows: Any = cursor.execute(
             sql, [values[name] for name in names], prepare=True, binary=True
@@ -122,11 +128,13 @@ def best_by_build(
 
 
 @lru_cache(maxsize=64)
-def _statement(model_id: int) -> tuple[str, tuple[str, ...]]:
+def _statement(model_id: int, at_best: bool) -> tuple[str, tuple[str, ...]]:
     """The statement of `best_by_build`, and the names of its values in order."""
     newest = index_builds.NEWEST.format(model=model_id, cluster="%(cluster)s")
     changed, current = CHANGED.format(model=model_id), CURRENT.format(newest=newest)
-    return numbered(NEAREST.format(model=model_id, changed=changed, current=current))
+    return numbered(
+        NEAREST.format(model=model_id, changed=changed, current=current, gain=GAINS[at_best])
+    )
 
 
 def _values(
