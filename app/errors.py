@@ -6,14 +6,12 @@ what, and what to do. The command line prints the message and exits with 1, with
 
 from __future__ import annotations
 
-from inspect import cleandoc
-
 
 class LookalikeError(Exception):
     """Lookalike could not do this."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or cleandoc(type(self).__doc__ or ""))
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
 
 
 class UnsupportedPlatform(LookalikeError):

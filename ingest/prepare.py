@@ -20,6 +20,7 @@ from app.catalog.entries import ProductEntry
 from app.catalog.service import CatalogService
 from app.encoders.preprocessing import shrink
 from app.errors import BadImage
+from app.images.colours import colours_of_thumbnail
 from app.images.decoding import ImageLimits, decode_with_size
 from app.images.thumbnails import thumbnail
 from app.types import PictureData, PictureRef, Vector
@@ -180,7 +181,8 @@ class Preparer:
             picture, size = self._read(file, name, encoders.input_side)
         except BadImage as exc:
             return exc
-        stored = PictureData(file.sha256, *size, thumbnail(picture, scale=shrink))
+        small = thumbnail(picture, scale=shrink)
+        stored = PictureData(file.sha256, *size, small, colours_of_thumbnail(small))
         inputs = encoders.prepare(picture)
         fits = budget.take(sum(each.nbytes for each in inputs))
         return NewPicture(stored, name, inputs if fits else None)

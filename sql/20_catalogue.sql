@@ -73,6 +73,32 @@ COMMENT ON COLUMN analytics.pictures.height IS 'pixels of the file, before it wa
 COMMENT ON COLUMN analytics.pictures.thumbnail IS 'JPEG, at most 20 KB';
 COMMENT ON COLUMN analytics.pictures.embedded IS 'whether the active model has an embedding of it';
 
+CREATE OR REPLACE VIEW analytics.picture_colours AS
+SELECT
+    p.sku,
+    pp.position,
+    encode(i.sha256, 'hex') AS picture,
+    named.colour,
+    (get_byte(c.shares, named.place::integer - 1) / 255.0)::real AS share
+FROM public.picture_colours AS c
+JOIN public.picture AS i ON i.id = c.picture_id
+JOIN public.product_picture AS pp ON pp.picture_id = c.picture_id
+JOIN public.product AS p ON p.id = pp.product_id
+CROSS JOIN unnest(ARRAY['red', 'orange', 'yellow', 'green', 'blue', 'light blue', 'navy', 'purple',
+    'lilac', 'pink', 'brown', 'beige', 'white', 'grey', 'black', 'teal', 'burgundy', 'olive'])
+    WITH ORDINALITY AS named (colour, place)
+WHERE get_byte(c.shares, named.place::integer - 1) > 0;
+COMMENT ON VIEW analytics.picture_colours IS
+    'one row per product, picture it shows and basic colour that is visible in it; share of what'
+    ' the picture shows, without a background that can be told from it, 0 to 1';
+COMMENT ON COLUMN analytics.picture_colours.sku IS 'the product that shows the picture';
+COMMENT ON COLUMN analytics.picture_colours.position IS
+    'place among the pictures of the product, from 0';
+COMMENT ON COLUMN analytics.picture_colours.picture IS 'sha256 of the file, in hexadecimal';
+COMMENT ON COLUMN analytics.picture_colours.colour IS 'one of 18 basic names, in English';
+COMMENT ON COLUMN analytics.picture_colours.share IS
+    'of the visible product, 0 to 1; all colours of a picture add up to about 1';
+
 -- security_barrier: otherwise a condition of the query could be evaluated on vectors of another
 -- model, with another dimension.
 CREATE OR REPLACE VIEW analytics.embeddings WITH (security_barrier) AS

@@ -27,6 +27,7 @@ from app.db.queries import history, models, pictures, products
 from app.db.queries.history import HistoryRow
 from app.db.queries.products import StoredProduct
 from app.errors import BadInput
+from app.images.colours import colours_of_thumbnail
 from app.types import KeptRun, Model, PictureData
 
 BATCH_PRODUCTS = 64
@@ -205,7 +206,11 @@ class _Batch:
         named = sorted({ref.sha256 for entry in entries for ref in entry.pictures})
         there = pictures.ids(self._connection, named)
         missing = [sha256 for sha256 in named if sha256 not in there]
-        return {**dict.fromkeys(there), **history.pictures(self._connection, missing)}
+        kept = history.pictures(self._connection, missing)
+        return dict.fromkeys(there) | {
+            sha256: replace(each, colours=colours_of_thumbnail(each.thumbnail))
+            for sha256, each in kept.items()
+        }
 
     def _without_lost(
         self, entry: ProductEntry, kept: Mapping[bytes, PictureData | None]

@@ -61,6 +61,10 @@ COMMANDS = {
         "app.cli.words:words",
         "Set the language of the catalogue's words, and extend its synonyms.",
     ),
+    "colours": (
+        "app.cli.colours:colours",
+        "Compute the colours of pictures loaded by an earlier version.",
+    ),
     "worker": (
         "app.cli.worker:worker",
         "Rebuild the index when enough has changed; serve metrics.",

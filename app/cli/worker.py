@@ -16,7 +16,7 @@ def worker() -> AtOnce:
     """Rebuild the index when enough has changed; serve metrics.
 
     It also deletes recorded searches and events that are older than LOOKALIKE_EVENT_DAYS, and
-    stored photos that have expired.
+    stored photos that have expired, and computes the colours of pictures that have none.
 
     Runs until SIGTERM or Ctrl-C and serves /metrics and /healthz. LOOKALIKE_WORKER_COST, _AGE_S
     and _EVERY_S set when to rebuild. Several workers may run, on any hosts; they take turns.
@@ -25,6 +25,7 @@ def worker() -> AtOnce:
     from app.operations.analyst_watchdog import AnalystWatchdog
     from app.operations.fallback_upkeep import FallbackUpkeep
     from app.operations.metrics_server import MetricsServer
+    from app.operations.picture_colours import ColourUpkeep
     from app.operations.search_events import EventCleanupLoop
     from app.operations.stop_signals import stop_on_signals
     from app.operations.worker import Worker
@@ -42,6 +43,7 @@ def worker() -> AtOnce:
             with (
                 AnalystWatchdog(app.engine, settings.analyst_timeout_s),
                 FallbackUpkeep(app.engine, settings.worker_poll_s),
+                ColourUpkeep(app.engine),
                 EventCleanupLoop(app.events),
             ):
                 work.run()

@@ -1,7 +1,8 @@
 """In which order pairs of products are reviewed: by what shows that the products are one.
 
 Near pictures alone show little where a shop photographs all its goods alike: of 24,385 pairs within
-a distance of 0.1, most were the same pose with another shirt.
+a distance of 0.1, most were the same pose with another shirt. Distances relative to those of the
+further neighbours, and whether two are each other's nearest, were tried and told hardly more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from app.duplicates.general_words import is_generic
+from app.duplicates.identifiers import identifiers
 from app.duplicates.normalization import Identity, identity
 from app.duplicates.rules import same_product
 from app.types import Product
@@ -18,17 +21,27 @@ LEAST_COMMON = 0.5
 
 
 class PairEvidence(IntEnum):
-    """What two products have in common, the strongest evidence first."""
+    """What two products have in common, the strongest evidence first.
+
+    Near pictures whose words contradict them come after those whose words do not: a studio's shirts
+    in two colours are nearer to each other than two photos of one shirt.
+    `bench/search/pair_queue.py` measures the order.
+    """
 
     PICTURE_AND_WORDS = 0
     """One picture file, or near pictures, and words that agree by a rule."""
     PICTURE_FILE = 1
+    """One picture file; nothing that both have differs."""
     WORDS = 2
-    """Words that agree by a rule; the pictures are apart, or there are none."""
+    """Telling words that agree by a rule; the pictures are apart, or there are none."""
     LIKE_TITLES = 3
-    """Near pictures and titles that are alike; no brand, category or colour differs."""
-    PICTURES_ALONE = 4
-    """Near pictures of products whose words differ."""
+    """Near pictures and titles that are alike; nothing that both have differs."""
+    NEAR_PICTURES = 4
+    """Near pictures; nothing that both have differs."""
+    OTHER_FIELDS = 5
+    """Near pictures, or one picture file; brand, category, colour or gtin differs."""
+    GENERIC_WORDS = 6
+    """Words that agree by a rule and describe many articles; the pictures are apart."""
 
 
 def evidence(
@@ -40,19 +53,29 @@ def evidence(
     min_spelling_similarity: float,
 ) -> PairEvidence:
     """What two products have in common; `near` says whether their nearest pictures are near."""
+    one, other = identity(a), identity(b)
+    pictures = shares_picture or near
     if same_product(a, b, min_spelling_similarity) is not None:
-        pictures = shares_picture or near
-        return PairEvidence.PICTURE_AND_WORDS if pictures else PairEvidence.WORDS
+        if pictures:
+            return PairEvidence.PICTURE_AND_WORDS
+        generic = is_generic(one.key) or is_generic(other.key)
+        return PairEvidence.GENERIC_WORDS if generic else PairEvidence.WORDS
+    if _differ(a, b, one, other):
+        return PairEvidence.OTHER_FIELDS
     if shares_picture:
         return PairEvidence.PICTURE_FILE
-    alike = _like_titles(identity(a), identity(b))
-    return PairEvidence.LIKE_TITLES if alike else PairEvidence.PICTURES_ALONE
+    alike = _like_titles(one, other)
+    return PairEvidence.LIKE_TITLES if alike else PairEvidence.NEAR_PICTURES
+
+
+def _differ(a: Product, b: Product, one: Identity, other: Identity) -> bool:
+    """Whether a brand, category, colour or gtin that both products have differs."""
+    gtins = (identifiers(a, one.key).gtin, identifiers(b, other.key).gtin)
+    columns = ((one.brand, other.brand), (one.category, other.category), (one.colour, other.colour))
+    return any(ours and theirs and ours != theirs for ours, theirs in (*columns, gtins))
 
 
 def _like_titles(a: Identity, b: Identity) -> bool:
-    columns = ((a.brand, b.brand), (a.category, b.category), (a.colour, b.colour))
-    if any(one and other and one != other for one, other in columns):
-        return False
     ours, theirs = set(a.words), set(b.words)
     return bool(ours & theirs) and len(ours & theirs) >= LEAST_COMMON * len(ours | theirs)
 
@@ -68,5 +91,5 @@ class WaitingPair:
 
     @property
     def is_weak(self) -> bool:
-        """Whether only the pictures speak for it."""
-        return self.evidence is PairEvidence.PICTURES_ALONE
+        """Whether it waits until the catalogue is scanned for better ones."""
+        return self.evidence >= PairEvidence.NEAR_PICTURES

@@ -116,13 +116,13 @@ class ReviewCursor:
 
 @dataclass(frozen=True, slots=True)
 class ReviewProgress:
-    """How many products were scanned and how many there are, the pairs that wait, those for which
-    only pictures speak by themselves, and the verdicts so far."""
+    """How many products were scanned and how many there are, the pairs that wait, the weak
+    ones by themselves, and the verdicts so far."""
 
     scanned: int
     products: int
     waiting: int
-    waiting_by_pictures: int
+    waiting_weak: int
     decided: int
 
 
@@ -133,10 +133,10 @@ def next_pair(
 
     Candidates are products that share a picture, products with the same words, and products whose
     nearest pictures are within the calibrated distance of "same product". They come by their
-    evidence (`PairEvidence`), of equal evidence the nearest first; a pair for which only pictures
-    speak waits until the catalogue is scanned, or BETTER_S have brought no better one. A pair is
-    skipped if this scan has returned it before, or if verdicts settle it, directly or through other
-    products.
+    evidence (`PairEvidence`), of equal evidence the nearest first; a weak pair, for which only
+    pictures or general words speak, waits until the catalogue is scanned, or BETTER_S have brought
+    no better one. A pair is skipped if this scan has returned it before, or if verdicts settle it,
+    directly or through other products.
 
     A pair of None means that there are no more, or, while the cursor is not finished, that none was
     found within MAX_SCAN_S; call again to continue. Raises NoModel, SchemaMismatch and
@@ -216,8 +216,8 @@ class _Scan:
     def first_open(
         self, cursor: ReviewCursor, *, weak_too: bool
     ) -> tuple[ReviewPair | None, ReviewCursor]:
-        """The first waiting pair that is not settled and whose products still exist; of pairs for
-        which only pictures speak only if `weak_too`."""
+        """The first waiting pair that is not settled and whose products still exist; of weak
+        pairs only if `weak_too`."""
         open_ = set(_unsettled(self.connection, [each.skus for each in cursor.waiting]))
         waiting = [each for each in cursor.waiting if each.skus in open_]
         while waiting and (weak_too or not waiting[0].is_weak):

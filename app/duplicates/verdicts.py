@@ -196,5 +196,9 @@ def _different_chain(
 
 
 def _sentence(verdict: Verdict) -> str:
-    relation = "is the same as" if verdict.same else "differs from"
-    return f"{verdict.sku_a} {relation} {verdict.sku_b} (by {verdict.decided_by})"
+    a, b, name = verdict.sku_a, verdict.sku_b, verdict.decided_by
+    return (
+        f"{a} is the same as {b} (by {name})"
+        if verdict.same
+        else f"{a} differs from {b} (by {name})"
+    )

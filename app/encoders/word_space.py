@@ -13,7 +13,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders import colour_words
 from app.encoders.base import EMBEDDED, split_variant
-from app.encoders.embedded_versions import version_of
+from app.encoders.embedded_versions import NEWEST, version_of
 from app.types import Model, Vector, Vectors
 
 FILES = {"2": Path(__file__).parent / "pair_words.npz"}
@@ -59,12 +60,16 @@ class WordReading:
     """What the text side makes of a text.
 
     `vector` is float32 (dim,) at unit length, zeros where nothing is known; `confidence` (0 to 1)
-    is the share of the words that are known; `unknown` are the words that are not.
+    is the share of the words that are known; `unknown` are the words that are not. `colours` are
+    the rows of `colour_words.rows` for the colours that it names, (n, 18): those in a picture's
+    pixels tell more than its vector does. `others` is the text without them.
     """
 
     vector: Vector
     confidence: float
     unknown: tuple[str, ...] = ()
+    colours: Vectors = field(default_factory=lambda: colour_words.rows((), ()))
+    others: str = ""
 
 
 class WordSpace:
@@ -85,6 +90,7 @@ class WordSpace:
     ) -> None:
         self._directions = directions
         self._places = {phrase: place for place, phrase in enumerate(phrases)}
+        self._phrases = tuple(phrases)
         self._rows, self._trust, self._grams = rows, trust, grams
         self.provenance = provenance
 
@@ -118,7 +124,7 @@ class WordSpace:
     @property
     def phrases(self) -> Sequence[str]:
         """All names."""
-        return tuple(self._places)
+        return self._phrases
 
     @property
     def dim(self) -> int:
@@ -139,19 +145,34 @@ class WordSpace:
         total = np.zeros(self.dim, np.float64)
         known, counted = 0.0, 0
         unknown: list[str] = []
+        names: list[str] = []
+        others: list[str] = []
         for words, place, trust in self._parts(wanted):
+            name = None if place is None else self._name(words, place)
+            others += words if name not in colour_words.MIXTURES else ()
             counted += len(words)
             known += trust * len(words)
             if place is None:
                 unknown += words
             else:
                 total += trust * self._direction(place)
-        for place, trust in (part[1:] for each in unwanted for part in self._parts(each)):
+                names.append(self._name(words, place))
+        others += [f"-{match['unwanted']}" for match in _WANTED.finditer(text)]
+        unwanted_names = []
+        for words, place, trust in (part for each in unwanted for part in self._parts(each)):
             if place is not None and known:
                 total -= trust * self._direction(place)
+                unwanted_names.append(self._name(words, place))
         length = float(np.linalg.norm(total))
         vector = (total / length if length else total).astype(np.float32)
-        return WordReading(vector, known / counted if counted else 0.0, tuple(unknown))
+        colours = colour_words.rows(names, unwanted_names)
+        confidence = known / counted if counted else 0.0
+        return WordReading(vector, confidence, tuple(unknown), colours, " ".join(others))
+
+    def _name(self, words: Sequence[str], place: int) -> str:
+        """The name that words were read as: a colour's as it is written, or that in the place."""
+        written = " ".join(words)
+        return written if written in colour_words.MIXTURES else self._phrases[place]
 
     def _direction(self, place: int) -> NDArray[np.float64]:
         return np.asarray(self._directions[self._rows[place]], np.float64)
@@ -173,10 +194,13 @@ class WordSpace:
             start = end
 
     def _place(self, words: Sequence[str]) -> int | None:
-        """The place of a name, as it is written or in the singular."""
-        found = self._places.get(" ".join(words))
+        """The place of a name, as it is written, in the singular, or as a colour's other name."""
+        written = " ".join(words)
+        found = self._places.get(written)
         if found is None:
             found = self._places.get(" ".join([*words[:-1], singular(words[-1])]))
+        if found is None:
+            found = self._places.get(colour_words.basic_name(written) or "")
         return found
 
     def _spelt_like(self, word: str) -> tuple[int | None, float]:
@@ -260,6 +284,17 @@ def reads_words(version: str) -> bool:
 def word_space(version: str) -> WordSpace:
     """The text side of a version that `reads_words`, loaded once per process."""
     return WordSpace.load(FILES[version])
+
+
+def colours_asked(text: str) -> tuple[Vectors, str]:
+    """The colours that a text names, as `WordReading.colours`, and the text without those it wants.
+
+    None where the text side has no idea of the text. For models whose words this text side reads.
+    """
+    reading = word_space(NEWEST).read(text)
+    if reading.confidence < MIN_CONFIDENCE:
+        return colour_words.rows((), ()), text
+    return reading.colours, reading.others
 
 
 def of_model(model: Model) -> WordSpace | None:

@@ -65,7 +65,7 @@ class FillHere:
             faiss_index.add(index, ids, vectors)
 
 
-FILL_HERE = FillHere()
+fill_here = FillHere()
 
 
 class Indexer:
@@ -80,7 +80,7 @@ class Indexer:
         self,
         name: str | None = None,
         notify: ProgressCallback = lambda message: None,
-        fill: Fill = FILL_HERE,
+        fill: Fill = fill_here,
     ) -> Build:
         """Build an index of all committed embeddings of the active model, or of the model `name`.
 
@@ -317,13 +317,12 @@ class _MeasuredIndex(Generic[_Built]):
 
     def shortfall(self, goal: float) -> str | None:
         """Why the index misses the recall goal; None if it reaches it."""
-        recalls = {"recall@10": self.recall_at_10, "filtered recall@10": self.recall_filtered}
-        low = [
-            f"{name} is {recall:.3f}"
-            for name, recall in recalls.items()
-            if recall is not None and recall < goal
-        ]
-        return f"{', '.join(low)}, below {goal}" if low else None
+        low = []
+        if self.recall_at_10 is not None and self.recall_at_10 < goal:
+            low.append(f"recall@10 is {self.recall_at_10:.3f}, below {goal}")
+        if self.recall_filtered is not None and self.recall_filtered < goal:
+            low.append(f"filtered recall@10 is {self.recall_filtered:.3f}, below {goal}")
+        return "; ".join(low) or None
 
 
 def _build_and_measure(
@@ -335,7 +334,7 @@ def _build_and_measure(
     """An index in one file. `fill` adds all rows of the source to inverted lists; None: in this
     process."""
     if source.rows > faiss_index.FLAT_ROWS:
-        fill = fill or partial(FILL_HERE, source=source)
+        fill = fill or partial(fill_here, source=source)
 
         def filled(centroids: Vectors, code: Code) -> AnnIndex:
             index = faiss_index.inverted_lists(centroids, code)

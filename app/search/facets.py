@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from app.db.engine import check_schema, snapshot
 from app.db.queries import catalog_stats, facets, filter_sql, match_counts, nearest
 from app.db.queries.facets import FacetRange, FacetValues
-from app.search.paging import ROUNDING, PageRequest
+from app.search.page_hits import ROUNDING, PageRequest
 from app.search.query_encoder import has_pictures
 from app.search.service import SearchService
 from app.search.vector_cache import VectorCache

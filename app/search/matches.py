@@ -9,7 +9,8 @@ from typing import Any
 from app.db.queries import products
 from app.search.dedup import similarity_of
 from app.search.page_data import PageData
-from app.search.paging import Page, PageRequest, page
+from app.search.page_hits import PageRequest
+from app.search.paging import Page, page
 from app.types import Folded, Hit, Match, Region, RegionMatches, Vector
 
 REGION_MATCHES = 5

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 from app.db.queries import products
 from app.search.filters import unknown_attribute
-from app.search.paging import Page, PageRequest
+from app.search.page_hits import PageRequest
+from app.search.paging import Page
 from app.search.shortfall import ShortPage, count_causes, gave_up_after, given_up
 from app.types import Query, Shortfall
 

@@ -40,7 +40,8 @@ class PoolProduct:
     """A product near the photo.
 
     `words` is the share (0 to 1) of the words that the catalogue has for it, `text_similarity` its
-    cosine similarity (-1 to 1) to the words; None if the model has not read them.
+    cosine similarity (-1 to 1) to the words, or its score by that and the colours that they name;
+    None if the model has not read them.
     """
 
     hit: Hit

@@ -13,6 +13,7 @@ from PIL import Image
 from sqlalchemy import Connection
 
 from app.db.queries import embeddings
+from app.encoders import word_space
 from app.encoders.base import EMBEDDED, Encoder, EncoderProvider, WordReader, split_variant
 from app.encoders.batching import BatcherPool, EncoderQueues
 from app.encoders.feature_map import MAP_SIDE
@@ -36,6 +37,8 @@ class EncodedQuery:
     read words, has no idea of these, or the query has them read by the catalogue alone. With
     `catalogue_first`, words that the catalogue has are not left to the model. `without` are the
     pictures and words that the result should not be like. `maps_regions` is the encoder's.
+    `colours` (n, 18) are those that the words name, negative for unwanted ones
+    (`colour_words.rows`); pictures are ranked by them too. None: no colour is named.
     """
 
     fingerprint: str | None = None
@@ -44,6 +47,7 @@ class EncodedQuery:
     without: tuple[Vector, ...] = ()
     maps_regions: bool = False
     catalogue_first: bool = False
+    colours: Vectors | None = None
 
     @property
     def has_direction(self) -> bool:
@@ -264,7 +268,9 @@ def _encoded(
     reader = WordReader(encoder.fingerprint, queues.words.encode)
     embedded = split_variant(base_of(encoder).name)[0] == EMBEDDED
     reads = encoder.reads_words or bool(query.without_words)
-    read = _read(query, reader) if reads else EncodedQuery(encoder.fingerprint)
+    read = EncodedQuery(encoder.fingerprint)
+    if reads:
+        read = _read(query, reader, names_colours=embedded)
     return replace(
         read,
         pictures=pictures[:count],
@@ -274,15 +280,31 @@ def _encoded(
     )
 
 
-def _read(query: Query, reader: WordReader) -> EncodedQuery:
-    """The words of a query. Raises NoWords if the model has no idea of what only it may read."""
+def _read(query: Query, reader: WordReader, *, names_colours: bool = True) -> EncodedQuery:
+    """The words of a query. Raises NoWords if the model has no idea of what only it may read.
+
+    `names_colours` is whether the model's words are those of the embedded encoder, whose colours
+    are told by pixels.
+    """
     words, without = None, None
+    colours: list[Vectors] = []
     if query.without_words:
         without = _known(reader, query.without_words, required=True)
+        colours.append(-word_space.colours_asked(query.without_words)[0])
     if query.words and query.words_by != "catalogue":
         words = _known(reader, query.words, required=query.words_by == "model")
+        named, others = word_space.colours_asked(query.words)
+        colours.append(named)
+        if words is not None and names_colours and len(named):
+            # With the colours of the pixels, those of the vector would count twice.
+            alone = _known(reader, others, required=False) if others else None
+            words = words if alone is None else alone
     unlike = () if without is None else (without,)
-    return EncodedQuery(reader.fingerprint, (), words, unlike, catalogue_first=True)
+    rows = np.concatenate(colours) if colours and names_colours else None
+    return EncodedQuery(
+        reader.fingerprint, (), words, unlike, catalogue_first=True,
+        colours=rows if rows is not None and len(rows) else None,
+    )  # fmt: skip
 
 
 def _known(reader: WordReader, words: str, *, required: bool) -> Vector | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
-from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
+from app.errors import BadInput, ModelMismatch, ModelNotMaintained, ReplicaConflict
 from app.index.file_store import IndexFiles
 from app.search import (
     filter_values,
@@ -27,8 +27,9 @@ from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.matches import page_matches, region_matches
 from app.search.page_data import SnapshotData
+from app.search.page_hits import PageRequest
 from app.search.page_shortfall import hints_of_page, of_page
-from app.search.paging import PageRequest, page
+from app.search.paging import page
 from app.search.query_encoder import (
     EncodedQuery,
     QueryEncoder,
@@ -133,9 +134,7 @@ class SearchService:
         DatabaseUnavailable."""
         self._check_schema()
         with snapshot(self._engine) as connection:
-            model, _ = models.active_and_lag(connection)
-            if model is None:
-                raise NoModel()
+            model, _ = models.require_active_and_lag(connection)
             anywhere = np.ones(model.dim, np.float32)
             found = open_build(
                 RetrievalRequest(model, anywhere, 1, connection=connection), self._files
@@ -200,9 +199,7 @@ class SearchService:
         """A match of a folded search with its similar listings, and their number, as they are now.
         Raises NoModel and DatabaseUnavailable."""
         with snapshot(self._engine) as connection:
-            model, _ = models.active_and_lag(connection)
-        if model is None:
-            raise NoModel()
+            model, _ = models.require_active_and_lag(connection)
         return self._listed([match], model)[0]
 
     def _listed(self, matches: Sequence[Match], model: Model) -> tuple[Match, ...]:
@@ -309,9 +306,7 @@ class SearchService:
 
         Raises an error if the query's vectors belong to another model.
         """
-        model, lag = models.active_and_lag(connection)
-        if model is None:
-            raise NoModel()
+        model, lag = models.require_active_and_lag(connection)
         vector_without_model = query.vector is not None and query.model_id is None
         if vector_without_model or query.model_id not in (None, model.id):
             model = _maintained(connection, query.model_id, model)
@@ -360,7 +355,7 @@ class SearchService:
         page_request = PageRequest(
             request, query, by_vector, None,
             SnapshotData(connection, model, self._files, self._settings), self._settings,
-            text_vector, catalogue_first=encoded.catalogue_first,
+            text_vector, catalogue_first=encoded.catalogue_first, colours=encoded.colours,
         )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
@@ -371,7 +366,7 @@ class SearchService:
             and read.query.terms
             and query_rewriting.has_every_word(read.reading)
         ):
-            page_request = replace(page_request, text_vector=None)
+            page_request = replace(page_request, text_vector=None, colours=None)
         return replace(page_request, catalogue_words=(read.query, words[1]), reading=read.reading)
 
 

@@ -10,8 +10,9 @@ from app.search.explain import SearchOutcome, StageTimer
 from app.search.fast_path import FastPath, NotAnswered
 from app.search.lists_data import ListsData
 from app.search.matches import page_matches, region_matches
+from app.search.page_hits import PageRequest
 from app.search.page_shortfall import of_given_up
-from app.search.paging import Page, PageRequest, page
+from app.search.paging import Page, page
 from app.search.query_encoder import (
     EncodedQuery,
     catalogue_words,
@@ -171,8 +172,10 @@ class _Search:
 
 def _is_for(query: Query, encoded: EncodedQuery, model: Model) -> bool:
     """Whether one statement under this model may answer the query: it has a direction, and no words
-    that are searched in the catalogue or re-rank."""
+    that are searched in the catalogue, name colours or re-rank."""
     if (query.words and has_pictures(query)) or query.model_id not in (None, model.id):
+        return False
+    if encoded.colours is not None:
         return False
     if query.vector is not None and query.model_id is None:
         return False

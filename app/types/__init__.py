@@ -1,6 +1,7 @@
 """Shared value types: frozen dataclasses and pure functions on them, without SQLAlchemy."""
 
 from app.types.catalogue import (
+    Colours,
     EmbeddingRows,
     KeptRun,
     Model,
@@ -65,6 +66,7 @@ __all__ = [
     "BuildPart",
     "Calibration",
     "CloseCut",
+    "Colours",
     "Correction",
     "Count",
     "Crossovers",

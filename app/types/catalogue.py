@@ -70,12 +70,30 @@ class Product:
 @dataclass(frozen=True, slots=True)
 class PictureData:
     """A decoded picture as it is stored: size in pixels, JPEG thumbnail, sha256 (32 bytes) of the
-    original file."""
+    original file, and its visible colours, if they were computed."""
 
     sha256: bytes
     width: int
     height: int
     thumbnail: bytes
+    colours: Colours | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """The visible colours of a picture: a share, 0 to 255, of each basic colour, a byte each
+    in the order of `app.images.basic_colours.NAMES`, and the version of the computation.
+
+    All 0: not known.
+    """
+
+    shares: bytes
+    version: int
+
+    @property
+    def main(self) -> int:
+        """The number of the colour with the largest share."""
+        return self.shares.index(max(self.shares))
 
 
 @dataclass(frozen=True, slots=True)

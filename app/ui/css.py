@@ -36,6 +36,9 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .stPrintFixedWidth { min-height: 72px }
 .st-key-checks { min-height: 24rem }
 .st-key-pair { min-height: 16rem }
+.st-key-pair [data-testid="stSkeleton"] { height: auto; aspect-ratio: 8 / 3 }
+.st-key-pair-fields { min-height: 24rem }
+.stForm [data-testid="stSkeleton"] { height: 4.25rem }
 [class*="st-key-card-"] > .stElementContainer > [data-testid="stSkeleton"] { height: auto;
   aspect-ratio: 1; margin-bottom: 9.5rem }
 [class*="st-key-actions-"] [data-testid="stSkeleton"] { height: 2rem; width: 4rem }
@@ -64,6 +67,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .st-key-give [data-testid="stFileChips"] > button { display: none }
 .st-key-give [data-testid="stFileChips"] * { margin-top: 0; margin-bottom: 0 }
 .st-key-give [data-testid="stFileChip"] { padding: 0 .5rem !important; height: 2.5rem }
+.st-key-give > :first-child { min-width: 5.8rem }
 .st-key-give > * { width: auto !important; flex: 0 0 auto !important }
 .st-key-give [data-testid="stFileUploaderDropzone"] { padding: 0; min-height: 2.5rem;
   height: 2.5rem; flex-direction: row; align-items: center; background: transparent; border: none }
@@ -90,6 +94,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   .stHorizontalBlock:has(> .stColumn .st-key-ask) { gap: .5rem }
   .stColumn:has(.st-key-narrow) > .stVerticalBlock { gap: .5rem }
   .st-key-ask { gap: .5rem }
+  .st-key-ask > :has(> .st-key-hint), .st-key-hint { display: none }
   .st-key-note { min-height: 3rem }
   .st-key-pair { min-height: 8rem }
   /* The photo is at the right of the buttons, in room that they take anyway. */
@@ -211,7 +216,9 @@ def upload_label(text: str, language: str) -> str:
     """Shows a text in the place of the label of the upload button, which Streamlit has in English
     only. `page_input.js` gives it to screen readers."""
     label = f':root:lang({language}) .st-key-give [data-testid="stFileUploaderDropzone"] button p'
+    width = 3.05 + 0.46 * len(text)  # about; before the button is drawn
     return (
+        f":root:lang({language}) .st-key-give > :first-child {{ min-width: {width:.1f}rem }}\n"
         f"{label} {{ font-size: 0 }}\n"
         f'{label}::after {{ content: "{text}"; font-size: var(--text) }}\n'
     )  # fmt: skip

@@ -12,6 +12,8 @@ order (chance):
 - looks: the fit had none of the products that are asked for, whose colours and patterns people see
   are in `bench/data/visible_colours.csv`; the first colour of a product only, or any of those
 - a colour and a kind: both by that fit, in one text, of pairs that at least three products are
+- the same, ranked by the colours of the pixels too (`app/search/colour_ranking.py`), to which
+  nothing is fitted, with 95 % intervals of the differences over the names that are asked for
 
 and how many names it knows that are misspelt, and how many that are none.
 """
@@ -28,13 +30,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders import colour_words
 from app.encoders.word_fit import directions, names
 from app.encoders.word_fit.__main__ import kept_features
 from app.encoders.word_fit.directions import Matrix
-from app.encoders.word_fit.features import Features
+from app.encoders.word_fit.features import Features, first_photos
 from app.encoders.word_fit.fit import without_kind, without_products
 from app.encoders.word_fit.recolour import PATTERNS
 from app.encoders.word_space import FILES, MIN_CONFIDENCE, WordSpace
+from app.images.colours import colours_of_thumbnail
+from app.images.decoding import decode
+from app.images.thumbnails import thumbnail
+from app.search import colour_ranking
+from app.types import Hit
 from bench.harness.side_by_side import BenchmarkReport
 
 VISIBLE = Path(__file__).parents[1] / "data" / "visible_colours.csv"
@@ -85,7 +93,7 @@ def main() -> None:
     fits = Fits(kept_features(options.data, options.features), options.names)
     report = BenchmarkReport("embedded_words", "The words of the embedded encoder")
     measure_kinds(report, fits)
-    measure_looks(report, fits)
+    measure_looks(report, fits, options.data)
     measure_spelling(report, WordSpace.load(FILES["2"]))
     report.write()
 
@@ -130,7 +138,7 @@ def measure_kinds(report: BenchmarkReport, fits: Fits) -> None:
     add(report, "grocery: photos never seen, of kinds seen", means, of.grocery_kinds)
 
 
-def measure_looks(report: BenchmarkReport, fits: Fits) -> None:
+def measure_looks(report: BenchmarkReport, fits: Fits, data: Path) -> None:
     with VISIBLE.open(encoding="utf-8", newline="") as file:
         seen = {row["sku"]: row for row in csv.DictReader(file)}
     of = fits.features
@@ -149,20 +157,34 @@ def measure_looks(report: BenchmarkReport, fits: Fits) -> None:
     asked = {look: precision(vectors @ found[look], first == look) for look in common}
     add(report, "colours, the first of a product", asked, first)
     anyone = {look: np.array([look in each for each in colours]) for look in common}
-    asked = {look: precision(vectors @ found[look], anyone[look]) for look in common}
+    either = {look: precision(vectors @ found[look], anyone[look]) for look in common}
+    chance = float(np.mean([right.mean() for right in anyone.values()]))
     report.row(
-        asked="colours, any of a product", number=len(asked), p_at_10=_mean(asked),
-        chance=float(np.mean([right.mean() for right in anyone.values()])),
+        asked="colours, any of a product", number=len(either), p_at_10=_mean(either), chance=chance
+    )
+    shown = _visible(data, list(of.clothing_skus[held_out]))
+    by_pixels = {look: _by_colours(vectors @ found[look], [look], shown) for look in common}
+    after = {look: precision(by_pixels[look], first == look) for look in common}
+    add(report, "colours of pixels, the first of a product", after, first)
+    _compare(report, "colours, the first of a product", asked, after)
+    after = {look: precision(by_pixels[look], anyone[look]) for look in common}
+    report.row(
+        asked="colours of pixels, any of a product", number=len(after), p_at_10=_mean(after),
+        chance=chance,
     )  # fmt: skip
+    _compare(report, "colours, any of a product", either, after)
     asked = {look: precision(vectors @ found[look], patterns == look) for look in PATTERNS}
     add(report, "patterns", asked, patterns)
     of_kinds = {str(kind): fits.direction(str(kind), part) for kind in np.unique(kinds)}
-    both = dict(_pairs(vectors, kinds, anyone, found, of_kinds))
-    found_both, chances = zip(*both.values(), strict=True)
-    report.row(
-        asked="a colour and a kind", number=len(both), p_at_10=float(np.mean(found_both)),
-        chance=float(np.mean(chances)),
-    )  # fmt: skip
+    both = dict(_pairs(vectors, kinds, anyone, found, of_kinds, shown))
+    found_both, after_both, chances = zip(*both.values(), strict=True)
+    for name, shares in (("", found_both), (", colours of pixels", after_both)):
+        report.row(
+            asked=f"a colour and a kind{name}", number=len(both), p_at_10=float(np.mean(shares)),
+            chance=float(np.mean(chances)),
+        )  # fmt: skip
+    before, after = (dict(zip(both, each, strict=True)) for each in (found_both, after_both))
+    _compare(report, "a colour and a kind", before, after)
 
 
 def _pairs(
@@ -171,14 +193,59 @@ def _pairs(
     colours: dict[str, Flags],
     looks: dict[str, Matrix],
     of_kinds: dict[str, Matrix],
-) -> Iterator[tuple[str, tuple[float, float]]]:
-    """The precision and the chance of each pair that at least LEAST products are."""
+    shares: dict[int, NDArray[np.float32]],
+) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """The precision, that with the colours of the pixels, and the chance of each pair that at least
+    LEAST products are."""
     for colour, shown in colours.items():
         for kind, direction in of_kinds.items():
             right = shown & (kinds == kind)
             if right.sum() >= LEAST:
                 similarities = vectors @ (looks[colour] + direction)
-                yield f"{colour} {kind}", (precision(similarities, right), float(right.mean()))
+                by_pixels = _by_colours(vectors @ direction, [colour], shares)
+                yield (
+                    f"{colour} {kind}",
+                    (
+                        precision(similarities, right),
+                        precision(by_pixels, right),
+                        float(right.mean()),
+                    ),
+                )
+
+
+def _visible(data: Path, skus: list[str]) -> dict[int, NDArray[np.float32]]:
+    """The colours of the first photo of each product, by its place in the list."""
+    paths = {sku: path for sku, _, path in first_photos(data / "clothing")}
+    found = {}
+    for place, sku in enumerate(skus):
+        stored = colours_of_thumbnail(thumbnail(decode(paths[sku].read_bytes())))
+        found[place] = np.frombuffer(stored.shares, np.uint8).astype(np.float32) / 255
+    return found
+
+
+def _by_colours(
+    similarities: NDArray[np.floating], colours: list[str], shares: dict[int, NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """A score of each picture by its similarity and the colours that it shows, as a search has."""
+    hits = [Hit(place, place, 1 - float(each)) for place, each in enumerate(similarities)]
+    ranked = colour_ranking.ranked(hits, colour_words.rows(colours, []), shares)
+    scores = np.zeros(len(hits))
+    scores[[hit.product_id for hit, _ in ranked]] = [score for _, score in ranked]
+    return scores
+
+
+def _compare(
+    report: BenchmarkReport, asked: str, before: dict[str, float], after: dict[str, float]
+) -> None:
+    """A note with the mean difference and its 95 % interval, the names drawn anew."""
+    differences = np.array([after[name] - before[name] for name in before])
+    rng = np.random.default_rng(0)
+    means = rng.choice(differences, (10_000, len(differences))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    report.note(
+        f"{asked}: by the colours of the pixels {differences.mean():+.3f}"
+        f" ({low:+.3f} to {high:+.3f}) over {len(differences)} names."
+    )
 
 
 def measure_spelling(report: BenchmarkReport, space: WordSpace) -> None:

@@ -2,10 +2,12 @@
 
     python -m bench.ui.page_load
     python -m bench.ui.page_load --products 500 --rounds 5
+    python -m bench.ui.page_load --slowdown 4
 
 A drawn catalogue is served by `lookalike page`, and looked at on a desktop and on a phone. For each
 of them: the first load with an empty cache, a search by photo, the next page, and a second load.
 The figures are what the browser's own interfaces report (LCP, CLS, long tasks, responses).
+`--slowdown 4` is a processor of a quarter of the speed, as Lighthouse takes for a phone.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from ingest.load import load
 CHROMIUM = Path("/usr/bin/chromium")
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 PAGES = ("duplicates", "health", "index")
+TIMEOUT_MS = 300_000
 QUIET_MS = 1000
 """Milliseconds that the browser is watched after the page is complete."""
 
@@ -54,14 +57,17 @@ on("largest-contentful-paint", (entry) => { figures.largest = entry.startTime; }
 class Watched:
     """A browser tab whose steps are measured."""
 
-    def __init__(self, browser: Browser, size: tuple[int, int]) -> None:
+    def __init__(self, browser: Browser, size: tuple[int, int], slowdown: float) -> None:
         width, height = size
         self._context = browser.new_context(
             viewport={"width": width, "height": height}, has_touch=width < 640
         )
         self._context.add_init_script(RECORD)
         self.page: Page = self._context.new_page()
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(TIMEOUT_MS)
+        self._context.new_cdp_session(self.page).send(
+            "Emulation.setCPUThrottlingRate", {"rate": slowdown}
+        )
         self._responses: list[int] = []
         self.page.on("requestfinished", lambda request: self._count(request))
 
@@ -73,7 +79,7 @@ class Watched:
         """What was measured since the last call."""
         page = self.page
         still = page.locator(".stApp[data-test-script-state=notRunning]")
-        expect(still).to_be_visible(timeout=120_000)
+        expect(still).to_be_visible(timeout=TIMEOUT_MS)
         page.wait_for_timeout(QUIET_MS)
         measured: dict[str, float] = page.evaluate(
             "() => { const now = { ...figures }; figures.shift = figures.blocked = 0; return now; }"
@@ -86,25 +92,27 @@ class Watched:
         self._context.close()
 
 
-def steps(browser: Browser, url: str, photo: Path, size: tuple[int, int]) -> dict[str, Any]:
+def steps(
+    browser: Browser, url: str, photo: Path, size: tuple[int, int], slowdown: float = 1
+) -> dict[str, Any]:
     """The figures of each step of one visit."""
-    watched = Watched(browser, size)
+    watched = Watched(browser, size, slowdown)
     page, card = watched.page, watched.page.locator(".card").first
     page.goto(url)
-    expect(card).to_be_visible(timeout=120_000)
+    expect(card).to_be_visible(timeout=TIMEOUT_MS)
     measured = {"first load": watched.figures()}
     page.locator("input[type=file]").set_input_files(photo)
-    expect(page.locator(".st-key-reference")).to_be_visible(timeout=120_000)
+    expect(page.locator(".st-key-reference")).to_be_visible(timeout=TIMEOUT_MS)
     measured["search by photo"] = watched.figures()
     page.get_by_role("button", name="Next page").click()
-    expect(page.get_by_role("heading", name="Results 13")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("heading", name="Results 13")).to_be_visible(timeout=TIMEOUT_MS)
     measured["next page"] = watched.figures()
     page.goto(url)
-    expect(card).to_be_visible(timeout=120_000)
+    expect(card).to_be_visible(timeout=TIMEOUT_MS)
     measured["second load"] = watched.figures()
     for path in PAGES:
         page.goto(f"{url}/{path}")
-        expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=120_000)
+        expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=TIMEOUT_MS)
         measured[f"/{path}"] = watched.figures()
     watched.close()
     return measured
@@ -150,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--products", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slowdown", type=float, default=1, help="of the processor, times")
     arguments = parser.parse_args()
     report = BenchmarkReport("page_load", "How the pages load in Chromium")
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as folder:
@@ -162,7 +171,10 @@ def main() -> None:
             )
             steps(browser, url, photo, SIZES["desktop"])  # loads the model and the index
             for name, size in SIZES.items():
-                visits = [steps(browser, url, photo, size) for _ in range(arguments.rounds)]
+                visits = [
+                    steps(browser, url, photo, size, arguments.slowdown)
+                    for _ in range(arguments.rounds)
+                ]
                 _report(report, name, visits)
             browser.close()
         embedded_server.stop(home)

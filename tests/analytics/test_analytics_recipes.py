@@ -32,6 +32,7 @@ EMPTY = (
     "analytics.searches_without_a_click",
     "duplicate_groups",
     "similar_listings",
+    "analytics.picture_colours",
 )
 """Parts of the queries that return no rows in the catalogue of these tests."""
 

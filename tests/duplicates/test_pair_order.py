@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.duplicates.pair_order import PairEvidence, WaitingPair, evidence
@@ -18,8 +20,8 @@ def of(
     )
 
 
-def product(title: str, **fields: str) -> Product:
-    return Product(title, title=title, **fields)  # type: ignore[arg-type]
+def product(title: str, **fields: Any) -> Product:
+    return Product(title, title=title, **fields)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,18 @@ def product(title: str, **fields: str) -> Product:
     [
         (product("Oak chair 2019"), product("Oak chair 2021"), PairEvidence.PICTURE_AND_WORDS),
         (product("Oak chair carved"), product("Oak chair carved tall"), PairEvidence.LIKE_TITLES),
-        (product("Oak chair carved"), product("Silk shirt"), PairEvidence.PICTURES_ALONE),
+        (product("Oak chair carved"), product("Silk shirt"), PairEvidence.NEAR_PICTURES),
         (
             product("Shirt slim fit", colour="red"), product("Shirt slim fit long", colour="green"),
-            PairEvidence.PICTURES_ALONE,
+            PairEvidence.OTHER_FIELDS,
         ),
-        (Product("A"), Product("B"), PairEvidence.PICTURES_ALONE),
+        (
+            product("Shirt slim fit", attributes={"gtin": "4006381333931"}),
+            product("Shirt slim fit long", attributes={"ean": "96385074"}),
+            PairEvidence.OTHER_FIELDS,
+        ),
+        (product("Silk shirt", brand="Kestrel"), product("Blouse"), PairEvidence.NEAR_PICTURES),
+        (Product("A"), Product("B"), PairEvidence.NEAR_PICTURES),
     ],
 )  # fmt: skip
 def test_words_order_pairs_with_near_pictures(a: Product, b: Product, found: PairEvidence) -> None:
@@ -46,9 +54,20 @@ def test_a_common_picture_file_is_stronger_than_words_without_near_pictures() ->
     assert file < words
 
 
+def test_what_differs_makes_a_common_picture_file_weak() -> None:
+    """It may be a placeholder, or a photo of all colours."""
+    pair = of(product("Shirt", colour="red"), product("Coat", colour="blue"), shares_picture=True)
+    assert set(pair) == {PairEvidence.OTHER_FIELDS}
+
+
+def test_words_that_describe_many_articles_are_the_weakest_where_pictures_are_apart() -> None:
+    pair = of(product("Black skirt 2019"), product("Black skirt 2021"), near=False)
+    assert set(pair) == {PairEvidence.GENERIC_WORDS} and pair > (PairEvidence.OTHER_FIELDS,)
+
+
 def test_of_equal_evidence_the_nearest_comes_first() -> None:
     pairs = [
-        WaitingPair(PairEvidence.PICTURES_ALONE, 0.01, ("A", "B")),
+        WaitingPair(PairEvidence.NEAR_PICTURES, 0.01, ("A", "B")),
         WaitingPair(PairEvidence.LIKE_TITLES, 0.09, ("C", "D")),
         WaitingPair(PairEvidence.LIKE_TITLES, 0.02, ("E", "F")),
     ]

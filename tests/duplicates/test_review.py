@@ -121,7 +121,7 @@ def test_a_pair_that_only_looks_alike_waits_for_those_whose_words_agree_too(
     pair, cursor = next_pair(app.engine, ReviewCursor(), TYPO)
     assert pair is not None and pair.skus == ("C", "D")
     state = progress(app.engine, cursor, count_products(app.engine))
-    assert (state.products, state.waiting, state.waiting_by_pictures, state.decided) == (4, 0, 1, 0)
+    assert (state.products, state.waiting, state.waiting_weak, state.decided) == (4, 0, 1, 0)
     assert 0 < state.scanned < 4
     pair, cursor = next_pair(app.engine, cursor, TYPO)
     assert pair is not None and pair.skus == ("A", "B")

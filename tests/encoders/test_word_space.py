@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.encoders import word_space
+from app.encoders import colour_words, word_space
+from app.encoders.word_fit import names
 from app.encoders.word_fit.__main__ import PARAMETERS
 from app.encoders.word_space import FILES, MIN_CONFIDENCE, GramIndex, WordSpace
+from app.images.basic_colours import NAMES as NAMES_OF_COLOURS
 from app.search.confidence import SHIPPED
 from app.types import Model
 
@@ -137,3 +139,42 @@ def test_reading_words_loads_no_network_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_colours_of_the_fit_are_those_that_pixels_are_ranked_by() -> None:
+    lines = read_lexicon_of_looks()
+    assert len(lines) > 60
+    for name, mixture in lines.items():
+        assert colour_words.MIXTURES[name] == mixture, name
+
+
+def read_lexicon_of_looks() -> dict[str, tuple[tuple[str, float], ...]]:
+    """Names of the lexicon that are mixtures of colours alone."""
+    found = {}
+    for line in names.LEXICON.read_text(encoding="utf-8").splitlines():
+        written, _, mixture = line.partition(":")
+        parts = [part.strip().partition("*") for part in mixture.split("+")]
+        if all(part[0].removeprefix("#") in NAMES_OF_COLOURS for part in parts):
+            weights = tuple((each[0][1:], float(each[2] or 1)) for each in parts)
+            found |= {name.strip(): weights for name in written.split(",")}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "colours"),
+    [
+        ("red dress", {"red": 1}),
+        ("rotes Kleid", {"red": 1}),
+        ("light green trousers", {"green": 1}),
+        ("red and navy blue shirt", {"red": 1, "navy": 1}),
+        ("dress -red", {"red": -1}),
+        ("oranges", {}),
+        ("striped dress", {}),
+        ("zlorp fnord red", {}),
+    ],
+)
+def test_the_colours_that_a_text_names(text: str, colours: dict[str, int]) -> None:
+    rows, others = word_space.colours_asked(text)
+    assert not len(rows) or not {"red", "rotes", "navy"} & set(others.split())
+    named = {NAMES_OF_COLOURS[int(abs(row).argmax())]: round(float(row.sum())) for row in rows}
+    assert named == colours

@@ -28,7 +28,8 @@ from app.models import removal
 from app.operations import health
 from app.operations.migrate import migrate
 from app.search import service as search_service
-from app.search.paging import Page, PageRequest
+from app.search.page_hits import PageRequest
+from app.search.paging import Page
 from app.types import Query
 from freshness.soak import Builder, Searcher, Tally, Writer, fill
 from support import servers

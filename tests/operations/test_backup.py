@@ -218,6 +218,7 @@ INSERT INTO search_request (query_id, kind, k, skipped, shown, folded, model, pa
     VALUES ('q', 'text', 5, 0, '{P0001}', '{}', 'colours', 'words');
 INSERT INTO search_event (query_id, action_name, sku) VALUES ('q', 'click', 'P0001');
 INSERT INTO api_secret (name, secret) VALUES ('cursors', '\\x01');
+INSERT INTO picture_colours SELECT id, 1, 3, 200, convert_to(repeat('x', 18), 'utf8') FROM picture;
 """
 
 

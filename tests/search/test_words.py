@@ -272,8 +272,8 @@ def test_products_beyond_the_ranked_ones_come_where_these_do_not_fill_the_page(
     add(app, {f"P{n}": [n] for n in range(12)}, category="Kettle")
     monkeypatch.setattr(full_text, "MAX_RANKED", 3)
     assert len(skus(ask(app, "kettle", k=10))) == 10
-    monkeypatch.setattr("app.search.paging.MIN_FUSED", 1)
-    monkeypatch.setattr("app.search.paging.FUSION_FACTOR", 1)
+    monkeypatch.setattr("app.search.page_hits.MIN_FUSED", 1)
+    monkeypatch.setattr("app.search.page_hits.FUSION_FACTOR", 1)
     assert len(skus(ask(app, "kettle", k=3))) == 3
 
 

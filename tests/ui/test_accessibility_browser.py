@@ -15,6 +15,9 @@ from support.browsing import Scheme, Shop, Tabs, search_photo, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
 
+EMPTY_OR_FAILED = ("?text=qqzz", "?category=None", "?shared=gone", "?link=ftp://x/y.png", "?page=9")
+"""Addresses of pages that show nothing, or an error."""
+
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
@@ -83,7 +86,10 @@ def test_no_page_breaks_a_rule_of_wcag_aa(
         assert violations(page) == []
         page.keyboard.press("Escape")
         expect(dialog).to_have_count(0)
-    for path in ("duplicates", "health", "index"):
+    page.locator(".st-key-share").get_by_role("button").first.click()
+    expect(page.locator(".st-key-shared_link")).to_be_visible()
+    assert violations(page) == []
+    for path in ("duplicates", "health", "index", *EMPTY_OR_FAILED):
         page = open_page(f"{address}/{path}", width=width, scheme=scheme)
         assert page.locator(f"html[lang={language}]").count() == 1
         assert violations(page) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from support.browsing import Shop, first_card, overflows, search_photo, settled, upload
 
@@ -170,6 +170,34 @@ def test_a_search_is_shared_and_its_link_copied_with_keys_alone(page: Page, shop
         "async (link) => (await navigator.clipboard.readText()) === link", arg=link.inner_text()
     )
     page.context.clear_permissions()
+
+
+def test_a_browser_ends_its_own_link_after_a_reload_and_another_cannot(
+    open_page: Callable[..., Page], address: str, shop: Shop, browser: Browser
+) -> None:
+    page = open_page(address)
+    search_photo(page, shop)
+    page.get_by_role("button", name="Share", exact=True).click()
+    expect(page.locator(".st-key-shared_link")).to_be_visible()
+    settled(page)
+    link = page.url
+    page.wait_for_function("document.cookie.includes('lookalike-shares=')")
+    newest = page.evaluate("document.cookie.match(/shares=([^;.]*)/)[1]")
+    id_, signature = newest.split(":")
+    assert id_ in link
+    with browser.new_context() as other:
+        forged = f"{id_}:{signature[::-1]}"
+        other.add_cookies([{"name": "lookalike-shares", "value": forged, "url": address}])
+        visitor = other.new_page()
+        visitor.goto(link)
+        expect(visitor.get_by_text("A shared photo, which can be searched")).to_be_visible()
+        assert visitor.get_by_role("button", name="Stop sharing").count() == 0
+    page.reload()
+    page.get_by_role("button", name="Stop sharing").click()
+    expect(page.get_by_text("The link is ended")).to_be_visible()
+    page.wait_for_function("id => !document.cookie.includes(id)", arg=id_)
+    page.goto(link)
+    expect(page.get_by_text("has expired, or is incomplete")).to_be_visible()
 
 
 def test_on_a_phone_the_question_follows_the_pictures_of_a_pair(

@@ -109,8 +109,8 @@ class User:
             self.at += 1
 
     def words(self) -> None:
-        words = self.random.choice(WORDS)
-        self.type(words)
+        words = self.random.choice([each for each in WORDS if each != self.form.words])
+        self.type(words)  # the same again would be no change, and stay on a later page
         self.ask(words=words)
 
     def more_like(self) -> None:
@@ -169,7 +169,7 @@ class User:
         return options
 
     def price(self) -> None:
-        price = self.random.choice([20.0, 60.5])
+        price = self.random.choice([each for each in (20.0, 60.5) if each != self.form.price_from])
         button = self.page.locator(".st-key-search_price_box button").first
         if not button.is_visible():
             return

@@ -459,6 +459,7 @@ def test_a_link_is_ended_by_who_made_it_and_the_search_goes_on(goods: App, visit
     page = press(page, "Stop sharing")
     assert ("shared" in page.query_params, skus(page), page.code.len) == (False, found, 0)
     assert asked(page) == {"brand": ["Kestrel"]} and "photo" in page.query_params
+    assert "The link is ended" in page.caption[0].value
     assert "has expired" in alerts(visit(shared=shared_id))[0]
 
 

@@ -10,7 +10,6 @@ import runpy
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from html.parser import HTMLParser
-from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from app.errors import BadInput
 from app.images.sandbox import PictureSandbox
 from app.types import Product
 from app.ui import languages, shared, translation
-from app.ui.engine_texts import RULES, SENTENCES, engine_text
+from app.ui.engine_sentences import RULES, SENTENCES
+from app.ui.engine_texts import engine_text
 from app.ui.page_files import document
 from app.ui.views.catalogue import cached_overview
 from conftest import Fill
@@ -84,15 +84,106 @@ def engine_texts() -> Iterator[str]:
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
                     parts = [getattr(part, "value", None) for part in node.values]
-                    yield "".join(re.escape(p) if isinstance(p, str) else ".+" for p in parts)
+                    yield "".join(re.escape(p) if isinstance(p, str) else ".*" for p in parts)
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield re.escape(cleandoc(node.value))
+                    yield re.escape(" ".join(node.value.split()))
+
+
+SHOWN = ("bootstrap.py", "catalog", "db", "duplicates", "encoders", "errors.py", "images", "index",
+         "search", "secret_files.py", "operations/health.py")  # fmt: skip
+"""Rooms and files whose sentences a page may show."""
+
+NOT_SHOWN = {
+    "catalog/batch_write.py": "writing, which pages do not do",
+    "catalog/fallback_index.py": "upkeep, of the worker and commands",
+    "catalog/ingest_run.py": "undo, a command",
+    "catalog/undo.py": "undo, a command",
+    "db/client_tools.py": "backup and restore",
+    "duplicates/report.py": "pairs in a file, of a command",
+    "encoders/loading.py: was taken": "said by `lookalike init`",
+    "encoders/loading.py: as asked.": "said by `lookalike init`",
+    "encoders/loading.py: Pictures are encoded by": "said by `lookalike init`",
+    "encoders/word_fit": "development",
+    "bootstrap.py: as recorded before": "said by `lookalike init`",
+    "catalog/service.py: Nothing was deleted": "a command",
+    "images/download.py: Make the file smaller": "the end of another sentence",
+    "images/download.py: Split it into several feeds": "feeds, of an ingest",
+    "search/confidence.py": "worded by the page, see `result_headings`",
+    "search/explain.py": "worded by the page, see `engine_texts`",
+    "search/query_encoder.py: vector": "vectors, of the HTTP API and Python",
+    "search/validation.py: A vector cannot": "vectors, of the HTTP API and Python",
+    "errors.py: key of the HTTP API": "keys, of commands",
+    "errors.py: sha256": "pictures by their sha256, of the HTTP API",
+    "errors.py: on Windows": "before anything starts",
+    "errors.py: source of products": "ingest",
+    "errors.py: could not do this": "the base class, which is not raised",
+    "errors.py: cannot be encoded together": "caught by the search",
+    "errors.py: nothing was changed": "activation of a model, a command",
+    "errors.py: of that name is recorded": "names of models, of commands",
+}
+"""Why a page does not show the sentences of a file, or one that has these words."""
+
+LOGS = ("debug", "info", "warning", "error", "exception")
+
+
+def said(file: Path) -> Iterator[str]:
+    """The sentences in the code of a file, {} for what is filled in: not those of its logs, and
+    docstrings only where they are the message of an error."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            skipped |= {part for part in ast.walk(node) if part is not node}
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            skipped.add(node.value)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in LOGS:
+            skipped |= set(ast.walk(node))
+        elif isinstance(node, ast.ClassDef) and file.name == "errors.py":
+            yield " ".join((ast.get_docstring(node) or "").split())
+    for node in ast.walk(tree):
+        if node not in skipped and isinstance(node, (ast.Constant, ast.JoinedStr)):
+            text = template(node)
+            if re.match("[A-Z{]", text) and re.search(r"[a-z}`)][.!?]$", text) and " " in text:
+                yield text
+
+
+def template(node: ast.Constant | ast.JoinedStr) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    return "".join(str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "{}"
+                   for part in node.values)  # fmt: skip
+
+
+def test_every_sentence_that_a_page_may_show_is_translated() -> None:
+    missing, used = [], set()
+    for name in SHOWN:
+        place = REPO / "app" / name
+        for file in [place] if place.suffix else sorted(place.rglob("*.py")):
+            where = file.relative_to(REPO / "app").as_posix()
+            for text in said(file):
+                reasons = [
+                    key for key in NOT_SHOWN
+                    if where.startswith(key.partition(": ")[0]) and key.partition(": ")[2] in text
+                ]  # fmt: skip
+                used |= set(reasons)
+                if not reasons and not is_listed(text):
+                    missing.append((where, text))
+    assert missing == [] and set(NOT_SHOWN) - used == set()
+
+
+def is_listed(text: str) -> bool:
+    """Whether SENTENCES has a sentence of the engine, `{}` standing for what is filled in."""
+    if "{}" not in text:
+        return text in SENTENCES
+    pattern = re.compile(re.escape(text).replace(r"\{\}", ".+"), re.DOTALL)
+    least = letters(text) / 4
+    return any(letters(each) >= least and pattern.fullmatch(each) for each in SENTENCES)
 
 
 def test_the_sentences_of_the_engine_are_its_own() -> None:
     """One that was changed there would be shown in English."""
     found = set(engine_texts())
-    patterns = [(re.compile(text), letters(text)) for text in found if ".+" in text]
+    patterns = [(re.compile(text), letters(text)) for text in found if ".*" in text]
     everything = "\n".join(found).replace("\\", "")
     lost = [text for text in RULES if not re.search(rf"\b{re.escape(text)}\b", everything)]
     for sentence in SENTENCES:
@@ -131,6 +222,31 @@ def test_a_sku_that_reads_like_another_sentence_is_shown(
     sentence = "took longer than {} seconds; try again, or download the picture and upload its file"
     sku = sentence.format(number)
     assert engine_text(f"No product has the sku {sku}.") == f"Kein Produkt hat die SKU {sku}."
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("build 7: The index file is missing or cannot be read.",
+         "Bau 7: Die Indexdatei fehlt oder kann nicht gelesen werden."),
+        ("no index has been built yet; pgvector's index found too few pictures",
+         "es wurde noch kein Index gebaut; der Index von pgvector fand zu wenige Bilder"),
+        ("recall@10 is 0.981, below 0.99", "Recall@10 ist 0,981, unter 0,99"),
+        ("Meanwhile it was decided: A is the same as B (by Ada).",
+         "Inzwischen wurde entschieden: A ist dasselbe wie B (von Ada)."),
+        ("A and B cannot be different, because of earlier verdicts: A is the same as C (by Ada); "
+         "C is the same as B (by Bo). Change one of those first.",
+         "A und B können nicht verschieden sein, wegen früherer Urteile: A ist dasselbe wie C (von "
+         "Ada); C ist dasselbe wie B (von Bo). Ändern Sie zuerst eines davon."),
+    ],
+)  # fmt: skip
+def test_what_stands_in_a_sentence_of_the_engine_is_translated_too(
+    english: str, german: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.engine_texts.language", lambda: "de")
+    monkeypatch.setattr("app.ui.translation.language", lambda: "de")
+    monkeypatch.setattr("app.ui.formatting.locale", lambda: "de")
+    assert engine_text(english) == german
 
 
 def test_the_document_has_the_language_and_its_messages() -> None:

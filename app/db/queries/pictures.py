@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, text
 
 from app.db import timeouts
 from app.db.pipeline import Deferred, Pipeline
-from app.db.queries import history
+from app.db.queries import history, picture_colours
 from app.types import Model, PictureData, Vector
 
 BATCH_ROWS = 256
@@ -137,19 +137,35 @@ def ids(connection: Connection, sha256s: Sequence[bytes]) -> dict[bytes, int]:
 
 
 def save(pipeline: Pipeline, pictures: Sequence[PictureData]) -> Deferred[dict[bytes, int]]:
-    """Insert the pictures that are not stored yet; returns their ids by sha256."""
+    """Insert the pictures that are not stored yet, with their colours; returns their ids by
+    sha256."""
     if not pictures:
         return dict
     rows = pipeline.send(
-        """INSERT INTO picture (sha256, width, height, thumbnail)
-        SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
-            unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
-        ON CONFLICT (sha256) DO NOTHING RETURNING sha256, id""",
+        """WITH added AS (
+            INSERT INTO picture (sha256, width, height, thumbnail)
+            SELECT unnest(CAST(%(sha256)b AS bytea[])), unnest(CAST(%(width)b AS integer[])),
+                unnest(CAST(%(height)b AS integer[])), unnest(CAST(%(thumbnail)b AS bytea[]))
+            ON CONFLICT (sha256) DO NOTHING RETURNING sha256, id
+        ), coloured AS (
+            INSERT INTO picture_colours (picture_id, version, main, main_share, shares)
+            SELECT added.id, c.version, c.main, c.main_share, c.shares
+            FROM added JOIN unnest(
+                CAST(%(coloured)b AS bytea[]), CAST(%(version)b AS smallint[]),
+                CAST(%(main)b AS smallint[]), CAST(%(main_share)b AS smallint[]),
+                CAST(%(shares)b AS bytea[])
+            ) AS c (sha256, version, main, main_share, shares) USING (sha256)
+        )
+        SELECT sha256, id FROM added""",
         {
             "sha256": [picture.sha256 for picture in pictures],
             "width": [picture.width for picture in pictures],
             "height": [picture.height for picture in pictures],
             "thumbnail": [picture.thumbnail for picture in pictures],
+            **picture_colours.columns(
+                "coloured",
+                [(each.sha256, each.colours) for each in pictures if each.colours is not None],
+            ),
         },
     )
     return lambda: dict(rows())

@@ -371,8 +371,10 @@ def require_id(connection: Connection, sku: str) -> int:
     product_id = ids(connection, [sku]).get(sku)
     if product_id is None:
         similar = similar_skus(connection, sku)
-        hint = f" Did you mean {', '.join(similar)}?" if similar else ""
-        raise UnknownProduct(f"No product of the catalogue has the sku {sku!r}.{hint}")
+        message = f"No product of the catalogue has the sku {sku!r}."
+        if similar:
+            message = f"{message} Did you mean {', '.join(similar)}?"
+        raise UnknownProduct(message)
     return product_id
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from app.db.schema import api, builds, catalogue, events, models, runs, versions
 from app.db.schema.columns import metadata
 
-SCHEMA_REVISION = "0017"
+SCHEMA_REVISION = "0019"
 """The migration that this code needs; a test compares it with the newest one in `alembic/`."""
 
 __all__ = [

@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     Numeric,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     text,
@@ -69,6 +70,32 @@ picture = Table(
     CheckConstraint("width > 0 AND height > 0", name="size"),
     CheckConstraint("octet_length(thumbnail) <= 20480", name="thumbnail"),
 )
+
+picture_colours = Table(
+    "picture_colours",
+    metadata,
+    Column("picture_id", BigInteger, ForeignKey("picture.id", ondelete="CASCADE")),
+    Column(
+        "version", SmallInteger, nullable=False,
+        comment="of the computation; pictures with an older one are computed again",
+    ),
+    Column(
+        "main", SmallInteger, nullable=False,
+        comment="number of the colour with the largest share, from 0",
+    ),
+    Column("main_share", SmallInteger, nullable=False, comment="its share, 0 to 255"),
+    Column(
+        "shares", LargeBinary, nullable=False,
+        comment="share of each basic colour, a byte each, 0 to 255: red, orange, yellow, green,"
+        " blue, light blue, navy, purple, lilac, pink, brown, beige, white, grey, black, teal,"
+        " burgundy, olive; all 0: not known",
+    ),
+    PrimaryKeyConstraint("picture_id"),
+    CheckConstraint("octet_length(shares) = 18", name="shares"),
+    CheckConstraint("main BETWEEN 0 AND 17", name="main"),
+    Index("picture_colours_main_idx", "main", text("main_share DESC"), "picture_id"),
+    comment="the visible colours of what each picture shows, computed from its thumbnail",
+)  # fmt: skip
 
 product_picture = Table(
     "product_picture",

@@ -60,7 +60,7 @@ class Features:
 
 def of_photos(data: Path, encoder: Encoder) -> Features:
     """The features of the photos in a folder with `clothing/` and `grocery/`."""
-    clothing, grocery = _photos(data / "clothing"), _photos(data / "grocery")
+    clothing, grocery = first_photos(data / "clothing"), first_photos(data / "grocery")
     chosen = _evenly(clothing, np.random.default_rng(SEED))
     drawn, shown = [], []
     for number, (sku, _, path) in enumerate(clothing):
@@ -81,7 +81,7 @@ def of_photos(data: Path, encoder: Encoder) -> Features:
     )
 
 
-def _photos(folder: Path) -> list[tuple[str, str, Path]]:
+def first_photos(folder: Path) -> list[tuple[str, str, Path]]:
     """The first photo of each product that no earlier one has: sku, kind and path."""
     found: dict[Path, tuple[str, str, Path]] = {}
     for row in _rows(folder / "catalogue.csv"):

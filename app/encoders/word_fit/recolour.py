@@ -13,31 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from app.images.basic_colours import SHADES
+from app.images.colours import TO_XYZ, WHITE, to_lab
+
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.floating[Any]]
-Colour = tuple[int, int, int]
 
-COLOURS: dict[str, tuple[Colour, ...]] = {
-    "red": ((200, 25, 35), (150, 20, 40), (230, 60, 60), (215, 30, 60)),
-    "orange": ((240, 125, 25), (225, 95, 40), (250, 150, 70)),
-    "yellow": ((245, 210, 50), (235, 225, 110), (210, 170, 40), (250, 240, 160)),
-    "green": ((40, 140, 60), (60, 180, 75), (150, 200, 60), (120, 190, 120), (20, 70, 45),
-              (45, 90, 60), (30, 110, 80), (170, 215, 150)),
-    "blue": ((40, 80, 180), (0, 120, 220), (70, 130, 200), (90, 110, 160), (20, 60, 160)),
-    "light blue": ((150, 190, 230), (130, 180, 220)),
-    "navy": ((25, 30, 70), (30, 40, 90)),
-    "purple": ((110, 50, 140), (150, 60, 170), (70, 40, 100), (130, 90, 160), (160, 40, 140)),
-    "lilac": ((190, 165, 220), (175, 150, 205)),
-    "pink": ((245, 150, 175), (250, 100, 160), (220, 50, 130), (240, 190, 200), (215, 120, 140)),
-    "brown": ((100, 65, 40), (125, 80, 50), (75, 50, 35), (150, 105, 70), (90, 70, 60)),
-    "beige": ((220, 200, 170), (205, 185, 150), (190, 170, 140), (235, 220, 195)),
-    "white": ((245, 245, 245), (232, 233, 236)),
-    "grey": ((130, 130, 132), (165, 165, 168), (100, 100, 104)),
-    "black": ((22, 22, 24), (35, 35, 38)),
-    "teal": ((20, 125, 130), (60, 190, 190), (0, 90, 95), (110, 200, 190), (40, 160, 150)),
-    "burgundy": ((105, 20, 40), (90, 25, 45)),
-    "olive": ((100, 100, 50), (125, 130, 70), (75, 80, 45), (85, 95, 60)),
-}  # fmt: skip
+COLOURS = SHADES
 """Shades in sRGB by the colour that they are called."""
 
 PATTERNS = ("striped", "checked", "dotted", "floral")
@@ -45,11 +27,7 @@ PATTERNS = ("striped", "checked", "dotted", "floral")
 SHADE_NOISE = 5.0
 """Standard deviation of a shade in CIELAB; a quarter of it for those without a hue."""
 
-_TO_XYZ = np.array(
-    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32
-)
-_FROM_XYZ = np.linalg.inv(_TO_XYZ)
-_WHITE = np.array([0.9505, 1.0, 1.089], np.float32)
+_FROM_XYZ = np.linalg.inv(TO_XYZ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +188,11 @@ def _called(lab: Plane) -> Plane:
     return np.asarray(likely / likely.sum())
 
 
-def to_lab(rgb: Pixels) -> Plane:
-    """sRGB, uint8 (..., 3), to CIELAB under D65."""
-    value = rgb.astype(np.float32) / 255
-    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
-    xyz = linear @ _TO_XYZ.T / _WHITE
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
-
-
 def to_rgb(lab: Plane) -> Pixels:
     """CIELAB to sRGB, uint8; what it cannot show is clipped."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], -1)
-    xyz = np.where(f > 0.2069, f**3, (f - 16 / 116) / 7.787) * _WHITE
+    xyz = np.where(f > 0.2069, f**3, (f - 16 / 116) / 7.787) * WHITE
     linear = np.clip(xyz @ _FROM_XYZ.T, 0, 1)
     value = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
     return np.asarray(np.clip(value * 255 + 0.5, 0, 255), np.uint8)

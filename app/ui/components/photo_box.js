@@ -1,7 +1,7 @@
 // The query photo with the part of it that is searched: a box to draw, move and resize by mouse,
 // touch and keyboard, and the objects that were found as boxes to choose.
 //
-// data: {image, alt, box, objects, labels, texts}; boxes are [left, top, right, bottom] in percent.
+// data: {image, alt, box, objects, labels, hint, texts}; boxes are [left, top, right, bottom] in percent.
 // Triggers `box` with such a list, or with null for the whole photo.
 
 const LEAST = 4; // percent of a side: a smaller box is taken for a slip
@@ -32,6 +32,7 @@ class PhotoBox {
     this.larger = element("button", "larger", root);
     this.larger.type = "button";
     this.larger.onclick = () => this.enlarge(!root.host.classList.contains("large"));
+    this.hint = element("div", "hint", root);
     this.root = root;
     this.frame.onpointerdown = (event) => this.start(event);
     this.box.onkeydown = (event) => this.key(event);
@@ -45,14 +46,16 @@ class PhotoBox {
     this.image.alt = data.alt;
     this.image.draggable = false;
     this.objects.replaceChildren();
-    data.objects.forEach((box, number) => this.offer(box, data.labels[number]));
+    data.objects.forEach((box, place) => this.offer(box, data.labels[place], place + 1));
+    this.hint.textContent = data.hint;
     this.current = data.box;
     this.enlarge(this.root.host.classList.contains("large")); // in the language of the page
     this.draw();
   }
 
-  offer(box, label) {
+  offer(box, label, number) {
     const button = element("button", "object", this.objects);
+    button.dataset.number = number; // of its button above the results
     button.type = "button";
     button.title = label;
     button.setAttribute("aria-label", label);

@@ -46,10 +46,20 @@ def draw(
             "box": box,
             "objects": [each for each, _label in objects],
             "labels": [label for _box, label in objects],
+            "hint": _hint(box, objects),
             "texts": _texts(),
         },
         on_box_change=partial(_chosen, choose),
     )
+
+
+def _hint(box: PercentBox | None, objects: Sequence[object]) -> str:
+    """What can be done with the photo, in a sentence."""
+    if box is not None:
+        return _("Only this part is searched. Drag the frame or its corners to change it.")
+    if objects:
+        return _("Choose a frame, or drag over the product to search only that part.")
+    return _("Drag over the product to search only that part of the photo.")
 
 
 def _texts() -> dict[str, str]:

@@ -57,4 +57,6 @@ def _draw_result(progress: BuildProgress) -> None:
     elif progress.build is not None:
         build = progress.build
         text = _("Build {number} was not published: {reason}.")
-        st.warning(escape_markdown(text.format(number=build.id, reason=build.reason)))
+        st.warning(
+            escape_markdown(text.format(number=build.id, reason=engine_text(build.reason or "")))
+        )

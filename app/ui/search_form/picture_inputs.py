@@ -58,6 +58,7 @@ def draw() -> PictureInput:
         _camera()
         recent.draw()
         pins.draw()
+    share.draw_ended()
     form = current()
     if form.photo:
         return _draw_photos(uploads.photos_of(form.photo))
@@ -65,7 +66,12 @@ def draw() -> PictureInput:
         return _draw_shared(form)
     if form.link:
         return _link(form)
-    return _product(form.sku) if form.sku else PictureInput()
+    if form.sku:
+        return _product(form.sku)
+    if not form.words:
+        with st.container(key="hint"):
+            st.caption(_("You can also drop or paste a photo anywhere on this page."))
+    return PictureInput()
 
 
 def _camera() -> None:
@@ -155,6 +161,11 @@ def _draw_previews(photos: tuple[PreviewedPhoto, ...]) -> PictureInput:
             st.html(f"<div class=others>{small}</div>")
         with st.container(key="tools", horizontal=True):
             _region_sliders()
+            if form.box is not None:
+                st.button(
+                    _("Whole photo"), key="whole-photo", type="tertiary",
+                    on_click=choose_box, args=(None,),
+                )  # fmt: skip
             st.button(_("Remove photo"), type="tertiary", on_click=refer_to)
             if form.photo and len(photos) == 1:
                 share.draw_button(photos[0])
@@ -186,8 +197,6 @@ def _region_sliders() -> None:
             _("From top to bottom"), 0, 100, (top, bottom), format="%d%%",
             **(down | taken),
         )  # fmt: skip
-        if current().box is not None:
-            st.button(_("Whole photo"), on_click=choose_box, args=(None,))
 
 
 @uninterrupted

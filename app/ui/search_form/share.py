@@ -12,6 +12,7 @@ from app.search.vector_cache import VectorCache
 from app.types import Region
 from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown, format_time
+from app.ui.search_form import share_owner
 from app.ui.search_form.session_state import current, update
 from app.ui.search_form.state import SearchFormState
 from app.ui.search_form.uploads import PreviewedPhoto
@@ -35,6 +36,9 @@ FOCUS_SCRIPT = """<script>{ // COUNT
 
 FAILED = "search_share_failed"
 """Session key of the message why a search was not shared."""
+
+ENDED = "search_share_ended"
+"""Session key of the id of a link that has just been ended."""
 
 NAME = N_("that was shared")
 
@@ -72,7 +76,7 @@ def draw_link(form: SearchFormState) -> None:
         expires = format_time(services().photos.expires(form.shared))
     except LookalikeError:
         return  # it has just expired; the next run says so
-    if form.shared in _shared():
+    if form.shared in _shared() or share_owner.is_own(form.shared):
         with st.container(key="shared_link"):
             _draw_own(form, expires)
         _move_focus()
@@ -82,7 +86,7 @@ def draw_link(form: SearchFormState) -> None:
 
 
 def _draw_own(form: SearchFormState, expires: str) -> None:
-    """Draw a link that this session made, and a button that ends it."""
+    """Draw a link that this browser made, and a button that ends it."""
     text = _("Everybody with this link can repeat the search until {time}:")
     st.caption(text.format(time=expires))
     st.code(link(form), language=None, wrap_lines=True)
@@ -91,6 +95,15 @@ def _draw_own(form: SearchFormState, expires: str) -> None:
         on_click=_stop, args=(form.shared,),
         help=_("Delete what is stored for the link, which finds nothing from then on."),
     )  # fmt: skip
+    if form.shared in _shared():
+        share_owner.keep(form.shared)
+
+
+def draw_ended() -> None:
+    """Say once that a link was ended."""
+    if ended := st.session_state.pop(ENDED, ""):
+        st.caption(_("The link is ended: who opens it finds nothing."))
+        share_owner.forget(ended)
 
 
 def _move_focus() -> None:
@@ -157,5 +170,6 @@ def _stop(shared: str) -> None:
         st.session_state[FAILED] = engine_text(str(exc))
         return
     form = current()
+    st.session_state[ENDED] = shared
     if form.shared == shared:  # else this was done before the callback was interrupted
         update(photo=_shared().get(shared, ""), shared="", page=form.page)

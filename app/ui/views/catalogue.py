@@ -170,7 +170,7 @@ def _table_row(run: RunSummary) -> dict[str, Any]:
         _("model"): run.model,
         _("took"): None if seconds is None else format_duration(seconds),
         **{_(title): run.report.get(name) for name, title in RUN_COUNTS.items()},
-        _("reason"): run.report.get("reason"),
+        _("reason"): engine_text(run.report.get("reason") or "") or None,
     }
 
 
@@ -186,8 +186,12 @@ def refused_text(rows: int) -> str:
 
 def _draw_rejects(rejects: Sequence[RejectedRow], run: RunSummary) -> None:
     rows = [asdict(reject) for reject in rejects]
-    shown = [{_(title): row[name] for name, title in REJECT_COLUMNS.items()} for row in rows]
-    st.dataframe(shown[:MAX_SHOWN], hide_index=True, placeholder="")
+    shown = [
+        {_(title): row[name] for name, title in REJECT_COLUMNS.items()}
+        | {_(REJECT_COLUMNS["reason"]): engine_text(row["reason"])}
+        for row in rows[:MAX_SHOWN]
+    ]
+    st.dataframe(shown, hide_index=True, placeholder="")
     if len(rows) > MAX_SHOWN:
         text = _("The first {shown} of {count} are shown.").format(
             shown=format_number(MAX_SHOWN), count=format_number(run.rejects)

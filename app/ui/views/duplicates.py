@@ -123,9 +123,9 @@ def progress_text(progress: ReviewProgress) -> str:
 def _waiting_text(progress: ReviewProgress) -> str:
     text = ngettext("{count} more pair waits", "{count} more pairs wait", progress.waiting)
     text = text.format(count=format_number(progress.waiting))
-    if progress.waiting_by_pictures:
-        more = _("and {count} that only look alike")
-        text += f", {more.format(count=format_number(progress.waiting_by_pictures))}"
+    if progress.waiting_weak:
+        more = _("and {count} that only look or read alike")
+        text += f", {more.format(count=format_number(progress.waiting_weak))}"
     return text
 
 
@@ -148,7 +148,8 @@ def _draw_pair(app: App, pair: ReviewPair) -> None:
             _draw_buttons(app, pair, None)
         else:
             _draw_buttons(app, pair, require_name())
-    st.html(fields_html(pair))
+    with st.container(key="pair-fields"):
+        st.html(fields_html(pair))
 
 
 def _draw_buttons(app: App, pair: ReviewPair, name: str | None) -> None:

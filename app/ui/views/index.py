@@ -154,5 +154,5 @@ def _table_row(build: Build) -> dict[str, Any]:
         _("with filters"): build.recall_filtered,
         _("seconds"): build.seconds,
         _("finished at"): format_time(build.finished_at),
-        _("reason"): build.reason,
+        _("reason"): engine_text(build.reason or "") or None,
     }
