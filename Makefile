@@ -35,7 +35,7 @@ help:
 	@echo "make audit        look for known vulnerabilities of the dependencies"
 	@echo "make docs         the documentation as a site, in docs/_build/html"
 	@echo "make soak         write, build and search at once for a long time, and compare"
-	@echo "make soak-cluster  ingest, embed and build while nodes of a cluster die; SECONDS=60"
+	@echo "make soak-cluster  ingest, embed, build and search while nodes of a cluster die; SECONDS=60"
 	@echo "make mutants      introduce known mistakes into copies of the code; tests must fail"
 	@echo "make fuzz         read mutated pictures, catalogues, indexes, backups and web answers"
 	@echo "make bench        measure everything side by side; ROWS=\"100000 1000000\" PHOTOS=folder"

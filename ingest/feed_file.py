@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from app import atomic_files
 from app.db.download_cache import DownloadCache, KnownDownload
 from app.errors import BadImage, BadSource
 from app.images.download import NO_VALIDATORS, Downloader, Validators
@@ -20,19 +19,18 @@ def fetch_feed(address: str, folder: Path, web: Downloader, cache: DownloadCache
     """
     name = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
     file = folder / name
-    part = folder / f"{name}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         known = cache.get(address)
         validators = NO_VALIDATORS
         if known is not None and file.is_file() and _sha256(file) == known.sha256:
             validators = Validators(known.etag, known.last_modified)
-        with part.open("wb") as body:
-            received = web.fetch(address, body, validators)
-        if received is not None:
-            sha256 = _sha256(part)
-            part.rename(file)
-            cache.put(address, KnownDownload(received.etag, received.last_modified, sha256))
+        with atomic_files.draft(folder, durable=False) as part:
+            received = web.fetch(address, part.file, validators)
+            if received is not None:
+                part.finish()
+                sha256 = _sha256(part.path)
+                part.publish(file)
+                cache.put(address, KnownDownload(received.etag, received.last_modified, sha256))
     except BadImage as exc:
         raise BadSource(str(exc)) from exc
     except OSError as exc:
@@ -40,9 +38,6 @@ def fetch_feed(address: str, folder: Path, web: Downloader, cache: DownloadCache
             f"The feed cannot be stored in {folder}: {exc.strerror or exc}. Make room there, or "
             "name another folder with LOOKALIKE_HOME."
         ) from exc
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return file
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app import atomic_files
 from app.db.download_cache import DownloadCache, KnownDownload
 from app.errors import BadImage, BadInput
 from app.images.download import NO_VALIDATORS, Downloader, TryLater, Validators
@@ -192,22 +193,20 @@ class RemotePictures(PictureReader):
 
     def _transfer(self, name: str, known: KnownDownload | None) -> FetchedPicture:
         given = Validators(known.etag, known.last_modified) if known else NO_VALIDATORS
-        part = self._file(name).with_suffix(f".{threading.get_ident()}")
         try:
-            with part.open("wb") as body:
-                validators = self._web.fetch(name, body, given)
-            if validators is None and known is not None:
-                self._count(not_modified=1)
-                return FetchedPicture(known.sha256, None)
-            sha256 = _sha256(part)
-            part.rename(self._file(name))
+            with atomic_files.draft(self._folder, durable=False) as part:
+                validators = self._web.fetch(name, part.file, given)
+                if validators is None and known is not None:
+                    self._count(not_modified=1)
+                    return FetchedPicture(known.sha256, None)
+                part.finish()
+                sha256 = _sha256(part.path)
+                part.publish(self._file(name))
         except OSError as exc:
             raise BadInput(
                 f"Downloaded pictures are kept in {self._folder}, which failed: "
                 f"{exc.strerror or exc}. Make room there, or name another folder with TMPDIR."
             ) from exc
-        finally:
-            part.unlink(missing_ok=True)
         self._count(downloaded=1)
         self._remember(name, validators, sha256)
         return FetchedPicture(sha256, None)

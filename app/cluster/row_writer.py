@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster import tasks
+from app.cluster.attempts import Call, Divided
 from app.cluster.job import Job
 from app.cluster.session import Cluster
-from ingest.chunk_writer import RunHistory, WrittenRows
+from ingest.chunk_writer import RowCounts, RunHistory, WrittenRows
 from ingest.sources import SourceReject, SourceRow
 
 ROWS = 256
 """Rows of a task."""
+
+CRASHED = "reading it or its pictures ended the process, again and again"
 
 
 class ClusterWriter:
@@ -35,7 +38,7 @@ class ClusterWriter:
 
         Rows that a lost task had written count as unchanged when they are written again.
         """
-        return self._cluster.run(tasks.write_rows, self._calls(iter(rows), run))
+        return self._cluster.run(tasks.write_rows, self._calls(iter(rows), run), divided)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -45,3 +48,17 @@ class ClusterWriter:
     ) -> Iterator[tuple[Any, ...]]:
         while block := list(islice(rows, ROWS)):
             yield self._job, run.id, self._folder, self._cluster.slots, run.history_id(), block
+
+
+def divided(call: Call) -> Divided[WrittenRows]:
+    """Two halves of the rows of a task that ends its process; a row alone is refused."""
+    *rest, rows = call
+    if half := len(rows) // 2:
+        return Divided([(*rest, rows[:half]), (*rest, rows[half:])])
+    [row] = rows
+    if isinstance(row, SourceReject):
+        counts, sku = RowCounts(read=1, rejected=1), row.sku
+    else:
+        counts = RowCounts(read=1, rejected=1, images_rejected=len(row.images))
+        sku = row.product.sku
+    return Divided(result=WrittenRows(counts, [SourceReject(row.line, sku, CRASHED)]))

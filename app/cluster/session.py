@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from app.cluster.attempts import Attempt, Attempts, Divide
 from app.errors import LookalikeError
 from app.types import ProgressCallback
 
@@ -137,44 +138,56 @@ class Cluster:
         self._notify = notify
         self._uses_gpus = ray.cluster_resources().get("GPU", 0) >= 1
         self._slots = 0
+        self._dead = frozenset[str]()
         self._counted_at = self._told_at = -STALLED_S
 
     @property
     def slots(self) -> int:
         """How many tasks run at once now, by the resources of the nodes that are alive."""
         if time.monotonic() > self._counted_at + REFRESH_S:
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            self._slots = sum(self._on_node(resources) for resources in nodes)
-            self._counted_at = time.monotonic()
+            self._look()
         return self._slots
+
+    def _look(self) -> None:
+        nodes = self._ray.nodes()
+        self._slots = sum(self._on_node(node["Resources"]) for node in nodes if node["Alive"])
+        self._dead = frozenset(node["NodeID"] for node in nodes if not node["Alive"])
+        self._counted_at = time.monotonic()
 
     def share(self, value: T) -> T:
         """A reference to a value, to be given to many calls, each of which gets the value."""
         return self._ray.put(value)  # type: ignore[no-any-return]
 
-    def run(self, task: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Generator[T]:
+    def run(
+        self,
+        task: Callable[..., T],
+        calls: Iterable[tuple[Any, ...]],
+        divide: Divide[T] | None = None,
+    ) -> Generator[T]:
         """Call a function on the cluster once for each tuple of arguments; yields the results as
         they are done.
 
         A call whose node or process was lost is made again, also if it had been completed: the
-        function must be idempotent. Calls are taken from the iterable when there is room for them.
-        Raises the error that a call raises, after the others are cancelled, ClusterLost and
-        NotInstalled.
+        function must be idempotent. One that ends its process each time is divided by `divide`.
+        Calls are taken from the iterable when there is room for them. Raises the error that a call
+        raises, after the others are cancelled, TaskCrashes, ClusterLost and NotInstalled.
         """
+        # Ray's own retries do not tell a process that a task ends from a machine that is lost.
         remote = self._ray.remote(
-            num_cpus=self._cpus, num_gpus=int(self._uses_gpus), max_retries=-1
+            num_cpus=self._cpus, num_gpus=int(self._uses_gpus), max_retries=0
         )(task)
-        waiting, running = iter(calls), list[Any]()
+        waiting, running = Attempts[T](calls, lambda: self._dead, divide), dict[Any, Attempt]()
         try:
             while True:
                 room = max(1, QUEUED_PER_SLOT * self.slots) - len(running)
-                running += [remote.remote(*call) for call in islice(waiting, max(0, room))]
+                for attempt in islice(waiting, max(0, room)):
+                    running[remote.remote(*attempt.call)] = attempt
                 if not running:
                     return
-                done, running = self._ray.wait(running, num_returns=1, timeout=REFRESH_S)
+                done, _ = self._ray.wait(list(running), num_returns=1, timeout=REFRESH_S)
                 self._tell_stalled()
                 for each in done:
-                    yield self._result(each)
+                    yield from self._outcome(each, running.pop(each), waiting)
         except _client_errors() as exc:
             if isinstance(exc, self._ray.exceptions.RayTaskError):
                 raise
@@ -183,6 +196,24 @@ class Cluster:
             with suppress(*_client_errors()):
                 for each in running:
                     self._ray.cancel(each)
+
+    def _outcome(self, reference: Any, attempt: Attempt, waiting: Attempts[T]) -> Iterator[T]:
+        """The result of a call that has ended, if it has one."""
+        errors = self._ray.exceptions
+        lost = (
+            errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )  # fmt: skip
+        try:
+            result: T | None = self._result(reference)
+        except lost:
+            waiting.lost(attempt)
+            return
+        except errors.WorkerCrashedError:
+            self._look()
+            if (result := waiting.crashed(attempt)) is None:
+                return
+        yield result  # type: ignore[misc]
 
     def _result(self, reference: Any) -> Any:
         try:

@@ -65,7 +65,7 @@ class FillHere:
             faiss_index.add(index, ids, vectors)
 
 
-FILL_HERE = FillHere()
+fill_here = FillHere()
 
 
 class Indexer:
@@ -80,7 +80,7 @@ class Indexer:
         self,
         name: str | None = None,
         notify: ProgressCallback = lambda message: None,
-        fill: Fill = FILL_HERE,
+        fill: Fill = fill_here,
     ) -> Build:
         """Build an index of all committed embeddings of the active model, or of the model `name`.
 
@@ -334,7 +334,7 @@ def _build_and_measure(
     """An index in one file. `fill` adds all rows of the source to inverted lists; None: in this
     process."""
     if source.rows > faiss_index.FLAT_ROWS:
-        fill = fill or partial(FILL_HERE, source=source)
+        fill = fill or partial(fill_here, source=source)
 
         def filled(centroids: Vectors, code: Code) -> AnnIndex:
             index = faiss_index.inverted_lists(centroids, code)

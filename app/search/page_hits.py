@@ -266,10 +266,13 @@ def _reranked(request: PageRequest, size: int) -> PageHits:
     ranked = photo_words.rank(
         pool, kinds, weight=request.query.words_weight, catalogue_weight=weight
     )
-    having = sum(each.words > 0 for each in pool)
     told = f"the words rank the {len(hits):,} products nearest to the photo"
     if request.catalogue_words is not None:
-        told += f", {having:,} of which have any of them in the catalogue"
+        having = sum(each.words > 0 for each in pool)
+        told = (
+            f"the words rank the {len(hits):,} products nearest to the photo, {having:,} of which "
+            "have any of them in the catalogue"
+        )
     earlier, minimum = set(request.earlier), request.query.min_similarity
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
     if minimum is not None:

@@ -42,6 +42,10 @@ from app.types import Build, BuildPart
 MAX_DEEP_NOMINEES = 4000
 """Largest number of pictures that are nominated to be filtered afterwards."""
 
+SLOWLY_READ = 100_000
+"""Products that pass from which on a search nominates more before it reads the ids of all that
+pass, even if `Crossovers.deep_share` says otherwise: 800,000 of ten million took 5.7 s to read."""
+
 FEW_PASS = Reason("filter", "the filter leaves few products, all compared")
 
 
@@ -87,7 +91,10 @@ def _find(request: RetrievalRequest, files: IndexFiles, settings: Settings) -> R
             if few is not None:
                 return RetrievalResult(few, "exact", FEW_PASS)
         share = estimate / max(products, estimate, 1)
-        rounds = _filtered_rounds(search, share, deep=share >= crossovers.deep_share)
+        deep = share >= crossovers.deep_share or (
+            estimate >= SLOWLY_READ and deep_round(request.fetch, share).n <= MAX_DEEP_NOMINEES
+        )
+        rounds = _filtered_rounds(search, share, deep=deep)
     build_or_reason = open_build(request, files)
     if isinstance(build_or_reason, Reason):
         return _by_pgvector(search, build_or_reason)

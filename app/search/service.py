@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from app.config import Settings
 from app.db.engine import check_schema, snapshot
 from app.db.queries import models, partitions, products
-from app.errors import BadInput, ModelMismatch, ModelNotMaintained, NoModel, ReplicaConflict
+from app.errors import BadInput, ModelMismatch, ModelNotMaintained, ReplicaConflict
 from app.index.file_store import IndexFiles
 from app.search import (
     filter_values,
@@ -134,9 +134,7 @@ class SearchService:
         DatabaseUnavailable."""
         self._check_schema()
         with snapshot(self._engine) as connection:
-            model, _ = models.active_and_lag(connection)
-            if model is None:
-                raise NoModel()
+            model, _ = models.require_active_and_lag(connection)
             anywhere = np.ones(model.dim, np.float32)
             found = open_build(
                 RetrievalRequest(model, anywhere, 1, connection=connection), self._files
@@ -201,9 +199,7 @@ class SearchService:
         """A match of a folded search with its similar listings, and their number, as they are now.
         Raises NoModel and DatabaseUnavailable."""
         with snapshot(self._engine) as connection:
-            model, _ = models.active_and_lag(connection)
-        if model is None:
-            raise NoModel()
+            model, _ = models.require_active_and_lag(connection)
         return self._listed([match], model)[0]
 
     def _listed(self, matches: Sequence[Match], model: Model) -> tuple[Match, ...]:
@@ -310,9 +306,7 @@ class SearchService:
 
         Raises an error if the query's vectors belong to another model.
         """
-        model, lag = models.active_and_lag(connection)
-        if model is None:
-            raise NoModel()
+        model, lag = models.require_active_and_lag(connection)
         vector_without_model = query.vector is not None and query.model_id is None
         if vector_without_model or query.model_id not in (None, model.id):
             model = _maintained(connection, query.model_id, model)

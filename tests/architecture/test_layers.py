@@ -25,7 +25,7 @@ ROWS = [
     ingest app.operations app.evaluation app.models app.cluster.parts
     app.search app.catalog
     app.index app.duplicates app.encoders app.cluster.session app.cluster.portable_settings
-    app.db app.images
+    app.db app.images app.cluster.attempts
     app.types app.errors app.config app.concurrency app.atomic_files \
         app.text_input app.vectors app.secret_files app
     """.strip().splitlines()

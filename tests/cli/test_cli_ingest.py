@@ -16,7 +16,7 @@ import pytest
 
 from app.cli import ingest
 from app.encoders.base import EncoderChoice
-from support.cli_runs import Ran, Run
+from support.cli_runs import Ran, Run, choose_once
 from support.colours import ColourEncoder
 from support.sources import contents, write_csv, write_photos
 
@@ -28,6 +28,7 @@ def test_an_ingest_encodes_batches_in_parallel_streams_and_a_search_uses_one(
 ) -> None:
     from app.encoders import openvino_runtime
 
+    choose_once.cache_clear()  # tests before this one may have compiled it
     real, streams = openvino_runtime.OpenVinoModel, []
 
     def noted(graph: Any, count: int = 1) -> Any:

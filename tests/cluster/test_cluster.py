@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
-from app.cluster import backfill, fill, job, row_writer, tasks
+from app.cluster import attempts, backfill, fill, job, row_writer, tasks
 from app.cluster.session import Cluster
 from app.config import Settings
 from app.errors import BadSource
@@ -29,7 +29,7 @@ from ingest.load import load
 from support import random_catalogue
 from support.cluster_runs import on_cluster, vectors_by_list
 from support.concurrency import wait_until
-from support.held_encoder import choose_held, held_encode_pages
+from support.held_encoder import DEADLY, choose_held, deadly_write_rows, held_encode_pages
 from support.paths import REPO
 from support.ray_cluster import NODE
 from support.recall_queries import few_queries
@@ -197,6 +197,21 @@ def test_the_error_of_a_task_ends_the_ingest_as_an_ordinary_one(
     with pytest.raises(BadSource, match="elsewhere"):
         load(app.engine, app.catalog, app.encoders, app.limits, source, writer=writer)
     assert sql.execute("SELECT state FROM ingest_run").fetchall() == [("failed",)]
+
+
+def test_a_row_that_ends_its_process_is_refused_and_the_others_are_written(
+    app: App, cluster: Cluster, described: job.Job, source: Path, tmp_path: Path,
+    sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tasks, "write_rows", deadly_write_rows)
+    monkeypatch.setattr(attempts, "CRASHES", 2)
+    monkeypatch.setattr(row_writer, "ROWS", 2)
+    report = on_cluster(app, cluster, described, source, rejects=tmp_path / "rejects.csv")
+    assert (report.read, report.added, report.rejected) == (ROWS, ROWS - 1, 1)
+    [_, refused] = read_csv(tmp_path / "rejects.csv")[::-1]
+    assert DEADLY in refused and row_writer.CRASHED in refused
+    stored = {sku for (sku,) in sql.execute("SELECT sku FROM product")}
+    assert len(stored) == ROWS - 1 and DEADLY not in stored
 
 
 PROGRAM = """

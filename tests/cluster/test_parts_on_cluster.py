@@ -11,10 +11,15 @@ import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.cluster import parts
 from app.config import Settings
+from app.index.parted_index import PartedIndex
 from app.types import Filters, Query
 from support.colours import choose_colours
+from support.concurrency import wait_until
+from support.held_part import HeldPart
 from support.random_shop import random_query, refill
+from support.ray_cluster import INDEX_FOLDER, NODE
 from support.two_forms import BothForms, answered, small_parts
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.ray]
@@ -37,6 +42,8 @@ def app(settings: Settings, nodes: Any) -> Iterator[App]:
 @pytest.fixture
 def forms(app: App, monkeypatch: pytest.MonkeyPatch) -> BothForms:
     small_parts(monkeypatch)
+    monkeypatch.setattr(parts, "PartActor", HeldPart)
+    monkeypatch.setattr(parts, "RENEW_S", 1.0)
     return BothForms(app, part_rows=14)
 
 
@@ -69,3 +76,68 @@ def test_actors_answer_as_one_file_does(
     with forms.only_one_file(sql):
         expected = [app.search.search(query) for query in asked]
     assert [answered(each) for each in found] == [answered(each) for each in expected]
+
+
+def answers(app: App, asked: list[Query]) -> list[tuple[object, ...]]:
+    return [answered(app.search.search(query)) for query in asked]
+
+
+def a_part_is_missing(app: App, skus: list[str]) -> bool:
+    plans = [app.search.search(Query(sku=sku, k=1, fold=False)).plan for sku in skus[-8:]]
+    return "part" in {plan.reason_code for plan in plans}
+
+
+def searcher_of(app: App, forms: BothForms) -> parts.RemoteParts:
+    index = app.files.opened(forms.parts)
+    assert isinstance(index, PartedIndex) and isinstance(index.searcher, parts.RemoteParts)
+    return index.searcher
+
+
+def test_a_late_part_a_lost_node_and_a_new_build_change_no_answer(
+    app: App, forms: BothForms, skus: list[str], nodes: Any, sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked = queries(app, skus, 4)
+    expected = answers(app, asked)
+    assert not a_part_is_missing(app, skus)
+    searcher = searcher_of(app, forms)
+
+    hold = INDEX_FOLDER / "hold-0"
+    hold.parent.mkdir(parents=True, exist_ok=True)
+    hold.touch()
+    monkeypatch.setattr(searcher, "_wait_s", 0.2)
+    try:
+        assert answers(app, asked) == expected
+        assert a_part_is_missing(app, skus)
+        monkeypatch.setattr(searcher, "_wait_s", 60.0)
+        assert a_part_is_missing(app, skus)  # without waiting for it
+    finally:
+        hold.unlink()
+    wait_until(lambda: not a_part_is_missing(app, skus))
+    assert answers(app, asked) == expected
+
+    calls = [searcher._actors.call(each, "node") for each in searcher._handles]
+    places = {searcher._actors.result(call) for call in calls}
+    doomed = next(each for each in nodes.list_all_nodes()[1:] if each.node_id in places)
+    nodes.remove_node(doomed, allow_graceful=False)
+    monkeypatch.setattr(searcher, "_wait_s", 0.5)
+    assert a_part_is_missing(app, skus)
+    assert answers(app, asked) == expected
+    nodes.add_node(**NODE)
+    monkeypatch.setattr(searcher, "_wait_s", 10.0)
+    wait_until(lambda: not a_part_is_missing(app, skus))
+    assert answers(app, asked) == expected
+
+    before = forms.parts
+    sql.execute("DELETE FROM product WHERE sku = %s", [skus[0]])
+    expected = answers(app, asked)
+    forms.rebuild()
+    builds = set()
+
+    def by_new_build() -> bool:
+        assert answers(app, asked) == expected
+        builds.update(app.search.search(query).plan.build for query in asked)
+        return forms.parts.id in builds
+
+    wait_until(by_new_build)
+    assert builds <= {before.id, forms.one.id, forms.parts.id, None}

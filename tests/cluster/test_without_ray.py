@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
 from app.bootstrap import App
 from app.cli import cli
-from app.cluster import job, session, tasks
+from app.cluster import backfill, job, row_writer, session, tasks
+from app.cluster.attempts import CRASHES, Divided, TaskCrashes
 from app.cluster.session import (
     QUEUED_PER_SLOT,
     Cluster,
@@ -27,6 +29,9 @@ from app.cluster.session import (
 )
 from app.config import Settings
 from app.errors import BadInput, LookalikeError, ModelNotMaintained, ModelUnavailable
+from app.types import Product
+from ingest.chunk_writer import RowCounts
+from ingest.sources import SourceReject, SourceRow
 from support.sources import ingest, write_source
 
 
@@ -61,15 +66,26 @@ def test_an_address_without_a_cluster_is_said_at_once(address: str, reason: str)
         pass
 
 
+class WorkerCrashed(Exception):
+    """The process of a task has ended."""
+
+
+class NodeDied(Exception):
+    """The node of a task is lost."""
+
+
 class CountedRay:
     """As much of Ray as schedules tasks, which run when they are waited for."""
 
     def __init__(self, *resources: dict[str, float], alive: int | None = None) -> None:
         self._nodes = [
-            {"Alive": alive is None or number < alive, "Resources": each}
+            {"Alive": alive is None or number < alive, "Resources": each, "NodeID": str(number)}
             for number, each in enumerate(resources)
         ]
-        self.exceptions = SimpleNamespace(RayTaskError=())
+        self.exceptions = SimpleNamespace(
+            RayTaskError=(), WorkerCrashedError=WorkerCrashed, NodeDiedError=NodeDied,
+            LocalRayletDiedError=NodeDied, ObjectLostError=NodeDied, OutOfMemoryError=NodeDied,
+        )  # fmt: skip
         self.cancel: Callable[[Any], object] = pytest.fail
         self.options: dict[str, Any] = {}
         self.in_flight = 0
@@ -114,7 +130,7 @@ def test_tasks_in_flight_are_bounded_by_processors_or_graphics_cards(
     cluster = Cluster(ray, cpus, pytest.fail)
     assert cluster.slots == slots
     assert sorted(cluster.run(abs, ((-n,) for n in range(100)))) == list(range(100))
-    assert ray.options == {"num_cpus": cpus, "num_gpus": gpus, "max_retries": -1}
+    assert ray.options == {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
     assert ray.most == QUEUED_PER_SLOT * slots
 
 
@@ -176,7 +192,7 @@ def test_a_dry_run_is_refused_on_a_cluster(tmp_path: Path) -> None:
 
 
 def test_other_machines_cannot_reach_the_embedded_database(tmp_path: Path) -> None:
-    with App(Settings(home=tmp_path)) as app, pytest.raises(BadInput, match="--on local"):
+    with App(Settings(home=tmp_path)) as app, pytest.raises(BadInput, match="address local"):
         job.describe(app, "ray://host:10001")
 
 
@@ -229,3 +245,81 @@ def test_a_task_that_cannot_begin_leaves_no_folder_of_downloads(
     with pytest.raises(ModelUnavailable):
         tasks.write_rows(described, 1, None, 1, None, [])
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def halves(call: tuple[list[int]]) -> Divided[list[int]]:
+    """Of a list of numbers; a number alone is refused: it comes back negative."""
+    [numbers] = call
+    if half := len(numbers) // 2:
+        return Divided([(numbers[:half],), (numbers[half:],)])
+    return Divided(result=[-numbers[0]])
+
+
+def test_the_one_row_that_ends_its_process_is_found_and_refused() -> None:
+    crashed: list[int] = []
+
+    def write(numbers: list[int]) -> list[int]:
+        if 7 in numbers:
+            crashed.append(len(numbers))
+            raise WorkerCrashed
+        return numbers
+
+    calls = [([*range(begin, begin + 16)],) for begin in (1, 17)]
+    results = Cluster(CountedRay({"CPU": 1.0}), 1, pytest.fail).run(write, calls, halves)
+    assert sorted(each for result in results for each in result) == [
+        -7,
+        *range(1, 7),
+        *range(8, 33),
+    ]
+    assert crashed == [16] * CRASHES + [8, 4, 2] + [1] * CRASHES
+
+
+def test_a_task_that_cannot_be_divided_is_not_tried_without_end() -> None:
+    def write(number: int) -> int:
+        raise WorkerCrashed
+
+    with pytest.raises(TaskCrashes, match=f"{CRASHES} times"):
+        list(Cluster(CountedRay({"CPU": 1.0}), 1, pytest.fail).run(write, [(1,)]))
+
+
+@pytest.mark.parametrize("seen_as", [NodeDied, WorkerCrashed])
+def test_a_lost_node_is_no_crash(seen_as: type[Exception]) -> None:
+    """Also where its process was seen to end first."""
+    ray = CountedRay(*[{"CPU": 1.0}] * 10)
+    left = ray.nodes()[1:]
+
+    def write(numbers: list[int]) -> list[int]:
+        if left:
+            left.pop()["Alive"] = False
+            raise seen_as
+        return numbers
+
+    cluster = Cluster(ray, 1, pytest.fail)
+    assert list(cluster.run(write, [([1, 2],)], halves)) == [[1, 2]]
+
+
+def test_a_row_that_ends_its_process_is_a_reject() -> None:
+    rows = [SourceRow(3, Product("A"), ("a.jpg", "b.jpg")), SourceReject(4, "B", "no title")]
+    first, second = row_writer.divided(("job", rows)).calls
+    assert (first, second) == (("job", rows[:1]), ("job", rows[1:]))
+    for call, line, sku, pictures in ((first, 3, "A", 2), (second, 4, "B", 0)):
+        refused = row_writer.divided(call).result
+        assert refused is not None
+        assert refused.counts == RowCounts(read=1, rejected=1, images_rejected=pictures)
+        assert refused.rejects == [SourceReject(line, sku, row_writer.CRASHED)]
+
+
+def test_a_picture_that_ends_its_process_counts_as_failed(
+    app: App, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    ingest(app, write_source(tmp_path / "in", 4))
+    sql.execute("DELETE FROM embedding WHERE picture_id > 1")
+    sql.commit()
+    call = ("job", app.catalog.model(), [], 1, range(1, 100), 4)
+    first, second = backfill.divided(app.engine, call).calls
+    assert [each[4:] for each in (first, second)] == [(range(1, 3), 1), (range(3, 100), 2)]
+    failed = backfill.divided(app.engine, first).result
+    assert failed is not None and (failed.embedded, failed.settled, failed.failed) == (0, 0, 1)
+    assert backfill.CRASHED in failed.reasons[0]
+    nothing = backfill.divided(app.engine, (*call[:4], range(1, 2), 1)).result
+    assert nothing is not None and nothing.failed == 0

@@ -56,14 +56,17 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Podman's answers to Docker's client. Its health checks are timers of systemd; without systemd, they
-# are asked for here.
+# Podman's answers to Docker's client. Its health checks are timers of systemd; without systemd they
+# are asked for here, and containers that ended are cleaned up, which fails over their timers.
 start_podman() {
     export DOCKER_HOST=unix://$work/podman.sock DOCKER_BUILDKIT=0
     if [ ! -d /run/systemd/system ]; then
         export DISABLE_HC_SYSTEMD=true
         while sleep 3; do
             for each in $(podman ps --quiet); do podman healthcheck run "$each" || true; done
+            for each in $(podman ps --all --quiet --filter status=stopped); do
+                podman container cleanup "$each" || true
+            done
         done >/dev/null 2>&1 &
         podman=$!
     fi

@@ -44,6 +44,17 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture(autouse=True)
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is empty, and a download fails at once."""
+
+    def no_snapshot(*_: object, offline: bool) -> None:
+        raise FileNotFoundError("offline" if offline else "no such model")
+
+    monkeypatch.setattr(hub, "_snapshot", no_snapshot)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+
+
 def test_a_hub_that_does_not_answer_in_time_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -51,7 +62,6 @@ def test_a_hub_that_does_not_answer_in_time_cannot_be_reached(
     real = threading.Thread.join
     monkeypatch.setattr(threading.Thread, "join", lambda thread, _=None: real(thread))
     monkeypatch.setattr(hub, "PROBE_S", 0.1)
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     with silent() as address:
         monkeypatch.setattr(hub.constants, "ENDPOINT", address)
         with pytest.raises(ModelUnavailable, match=r"cannot be reached \(.*timed out"):
@@ -65,12 +75,7 @@ def test_a_hub_that_does_not_answer_in_time_cannot_be_reached(
 def test_a_hub_with_any_status_but_a_server_error_can_be_reached(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, reason: str
 ) -> None:
-    def no_files(*_: object, offline: bool) -> None:
-        raise FileNotFoundError("offline" if offline else "no such model")
-
-    monkeypatch.setattr(hub, "_snapshot", no_files)
     monkeypatch.setattr(hub, "PROBE_S", 300)
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     with answering(status) as address:
         monkeypatch.setattr(hub.constants, "ENDPOINT", address)
         with pytest.raises(ModelUnavailable, match=reason):

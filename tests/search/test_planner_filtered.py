@@ -157,6 +157,19 @@ def test_products_that_pass_far_from_the_query_are_found(app: App, sql: psycopg.
     )
 
 
+@pytest.mark.parametrize("path", ["among"], indirect=True)
+def test_ids_that_take_long_to_read_are_not_read_first(
+    app: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "among" in ask(app, parse(["year>=2001"]), 5).plan.reason
+    monkeypatch.setattr("app.search.planner.SLOWLY_READ", 100)
+    found = ask(app, parse(["year>=2002"]), 5)
+    assert "deeper" in found.plan.reason
+    assert [m.product.sku for m in found.matches] == expected(app, sql, "p.year >= 2002", 5000, 5)
+    monkeypatch.setattr("app.search.planner.MAX_DEEP_NOMINEES", 20)
+    assert "among" in ask(app, parse(["year>=2003"]), 5).plan.reason
+
+
 @pytest.mark.parametrize("path", ["exact"], indirect=True)
 def test_wrong_statistics_do_not_change_the_result(app: App, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE tuning SET exact_pictures = 5, deep_share = 0.9")

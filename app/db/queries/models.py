@@ -67,15 +67,16 @@ def active_at_any_revision(connection: Connection) -> Model | None:
     return Model(*row) if row else None
 
 
-def active_and_lag(connection: Connection) -> tuple[Model | None, float | None]:
+def require_active_and_lag(connection: Connection) -> tuple[Model, float | None]:
     """The active model, and the seconds that this replica is behind (None on a primary).
 
     A connected replica that has replayed everything it received is not behind, however long ago
-    the last transaction was.
+    the last transaction was. Raises NoModel before `lookalike init`.
     """
     row = connection.execute(text(ACTIVE_AND_LAG)).one()
-    model = None if row.id is None else Model(*row[:-1])
-    return model, None if row.lag is None else float(row.lag)
+    if row.id is None:
+        raise NoModel()
+    return Model(*row[:-1]), None if row.lag is None else float(row.lag)
 
 
 def register(connection: Connection, name: str, revision: str, dim: int, fingerprint: str) -> Model:

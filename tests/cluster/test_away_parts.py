@@ -1,0 +1,114 @@
+"""A part that is late or lost is not waited for again until it has answered."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from app.cluster import parts
+from app.cluster.parts import RemoteParts
+from app.cluster.session import Actors, CallFailed
+from app.types import Build
+
+
+class Call:
+    """A call of a part, which ends when it is told to."""
+
+    def __init__(self, number: int, method: str) -> None:
+        self.number, self.method = number, method
+        self.ended = self.failed = False
+
+
+class HandActors:
+    """Actors whose calls end by hand: those in `late` wait, those in `lost` fail."""
+
+    def __init__(self) -> None:
+        self.late, self.lost, self.calls, self.waited = set[int](), set[int](), list[Call](), 0
+
+    def start(self, name: str, kind: type, settings: str, build: Build, *_: Any, **__: Any) -> int:
+        assert build.part is not None
+        return build.part
+
+    def call(self, actor: int, method: str, *_: Any) -> Call:
+        self.calls.append(Call(actor, method))
+        self.calls[-1].failed = actor in self.lost
+        self.calls[-1].ended = actor not in self.late
+        return self.calls[-1]
+
+    def wait(self, calls: list[Call], seconds: float) -> list[Call]:
+        self.waited += bool(seconds) and not all(call.ended for call in calls)
+        return [call for call in calls if call.ended]
+
+    def result(self, call: Call) -> Any:
+        if call.failed:
+            raise CallFailed("lost")
+        ids = np.array([[call.number]], np.int64)
+        return True if call.method == "is_open" else (np.ones((1, 1), np.float32), ids)
+
+    def end_all(self) -> None:
+        for call in self.calls:
+            call.ended = True
+
+
+@pytest.fixture
+def actors() -> HandActors:
+    return HandActors()
+
+
+@pytest.fixture
+def searcher(actors: HandActors, monkeypatch: pytest.MonkeyPatch) -> RemoteParts:
+    monkeypatch.setattr(parts, "RENEW_S", 3600.0)
+    listed = [
+        {"sha256": str(n), "size": 1, "rows": 1, "first": n, "last": n} for n in range(3)
+    ]  # fmt: skip
+    build = Build(
+        1, 1, "", "", "ivf-parts", {"parts": listed}, 3, "", 3, None, None, None, None, 0.0,
+        "published", None, None,
+    )  # fmt: skip
+    return RemoteParts(cast(Actors, actors), "{}", build, 0.5)
+
+
+def answering(searcher: RemoteParts) -> list[bool]:
+    query = np.ones((1, 1), np.float32)
+    return [each is not None for each in searcher.search_parts(query, 1, 1, None, None)]
+
+
+def test_a_late_part_is_waited_for_once(searcher: RemoteParts, actors: HandActors) -> None:
+    assert answering(searcher) == [True] * 3
+    actors.late.add(1)
+    assert answering(searcher) == [True, False, True] and actors.waited == 1
+    asked = len(actors.calls)
+    assert answering(searcher) == [True, False, True] and actors.waited == 1
+    assert [call.number for call in actors.calls[asked:]] == [0, 2]
+    actors.late.clear()
+    actors.end_all()
+    assert answering(searcher) == [True] * 3
+
+
+def test_a_lost_part_is_asked_for_a_sign_of_life(searcher: RemoteParts, actors: HandActors) -> None:
+    actors.lost.add(2)
+    assert answering(searcher) == [True, True, False]
+    assert answering(searcher) == [True, True, False]
+    assert {call.method for call in actors.calls if call.number == 2} == {"search", "is_open"}
+    assert actors.waited == 0
+    actors.lost.clear()
+    answering(searcher)  # notices that the last sign of life failed, and asks again
+    assert answering(searcher) == [True] * 3
+
+
+def test_a_part_that_is_not_open_yet_does_not_hold_up_a_search(
+    searcher: RemoteParts, actors: HandActors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors, "result", lambda call: None)
+    assert answering(searcher) == [False] * 3
+    monkeypatch.undo()
+    assert answering(searcher) == [True] * 3
+
+
+def test_without_a_connection_nothing_begins_a_cluster() -> None:
+    ray = SimpleNamespace(is_initialized=lambda: False)
+    with pytest.raises(CallFailed, match="not connected"):
+        Actors(ray, 1.0).start("name", object, concurrent=1)
