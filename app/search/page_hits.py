@@ -205,7 +205,10 @@ def _ranked_by_vector(
     known = sum(hit.picture_id in shares for hit in pool)
     told = f"the colours of {known:,} of {len(pool):,} pictures rank them"
     if known < len(pool):
-        told += f", and the whole text's vector the other {len(pool) - known:,}"
+        told = (
+            f"the colours of {known:,} of {len(pool):,} pictures rank them, and the whole text's "
+            f"vector the other {len(pool) - known:,}"
+        )
     result = replace(result, reason=result.reason.extended(told))
     return result, _scored(request, pool, shares)
 
