@@ -282,6 +282,18 @@ def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
     assert skus(page)[0] == "P0008"
 
 
+def test_words_typed_for_a_photo_do_not_rank_the_next_one(goods: App, visit: Visit) -> None:
+    page = visit(text="title", brand="Kestrel")
+    upload(page, 7)
+    assert asked(page)["text"] == ["title"]  # a photo for the words
+    upload(page, 9)
+    assert asked(page) == {"brand": ["Kestrel"]}
+    assert (skus(page)[0], widget(page, "text_input", "words").value) == ("P0009", "")
+    recent = [each for each in page.button if (each.key or "").startswith("recent-")]
+    next(each for each in recent if "Photo" in each.label and "title" in each.label).click().run()
+    assert asked(page)["text"] == ["title"]  # the photo before, with its words
+
+
 def test_a_region_too_small_is_an_error_message(goods: App, visit: Visit) -> None:
     page = upload(visit(), 7)
     widget(page, "slider", "across").set_value((50, 51)).run()
@@ -583,7 +595,7 @@ def test_the_page_shows_the_age_of_the_index(goods: App, visit: Visit) -> None:
 def test_another_reference_takes_the_place_of_the_one_before(goods: App, visit: Visit) -> None:
     page = visit(sku="P0001", text="title", weight="0.8", brand="Kestrel")
     upload(page, 7)
-    assert asked(page) == {"text": ["title"], "weight": ["0.8"], "brand": ["Kestrel"]}
+    assert asked(page) == {"weight": ["0.8"], "brand": ["Kestrel"]}
     press(page, "More like this")
     assert not page.exception
     assert asked(page) == {"sku": ["P0007"], "weight": ["0.8"], "brand": ["Kestrel"]}
