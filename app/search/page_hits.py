@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.config import Settings
-from app.db.queries import full_text, nearest, photo_pool, picture_colours
+from app.db.queries import full_text, nearest, photo_pool
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.search import (
@@ -59,7 +62,8 @@ class PageRequest:
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
     earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
     very many products show. With `catalogue_first`, products that have all the words come first.
-    `colours` (n, 18) are those that the words name (`EncodedQuery`).
+    `colours` (n, 18) are those that the words name (`EncodedQuery`), and `whole_text` (dim,) is the
+    vector with them, where `retrieval.vector`, or `text_vector`, is without.
     """
 
     retrieval: NearestRequest
@@ -74,6 +78,7 @@ class PageRequest:
     shared: tuple[SharedPicture, ...] = ()
     catalogue_first: bool = False
     colours: Vectors | None = None
+    whole_text: Vector | None = None
 
     @property
     def in_snapshot(self) -> RetrievalRequest:
@@ -202,16 +207,43 @@ def _ranked_by_vector(
     if request.colours is None:
         result = request.data.retrieve(retrieval)
         return result, [(hit, hit.similarity) for hit in result.candidates.hits]
-    retrieval = replace(retrieval, k=max(retrieval.k, colour_ranking.POOL_PRODUCTS))
-    result = _find(request, retrieval)
     hidden = tuple(each.picture_id for each in request.shared)
-    pool = colour_ranking.with_nominees(
-        replace(retrieval, hidden=hidden), result.candidates.hits, request.colours
-    )
-    shares = picture_colours.shares(retrieval.connection, [hit.picture_id for hit in pool])
-    told = f"the colours of {len(shares):,} of {len(pool):,} pictures rank them"
+    size = max(retrieval.k, colour_ranking.POOL_PRODUCTS)
+    retrieval = replace(retrieval, k=size, hidden=hidden)
+    result = _find(request, retrieval)
+    pool = colour_ranking.with_nominees(retrieval, result.candidates.hits, request.colours)
+    shares = colour_ranking.known_shares(retrieval.connection, pool)
+    if request.whole_text is not None and any(hit.picture_id not in shares for hit in pool):
+        by_whole = _find(request, replace(retrieval, vector=request.whole_text)).candidates.hits
+        pool = colour_ranking.with_further(retrieval, pool, by_whole)
+        shares = colour_ranking.known_shares(retrieval.connection, pool)
+    known = sum(hit.picture_id in shares for hit in pool)
+    told = f"the colours of {known:,} of {len(pool):,} pictures rank them"
+    if known < len(pool):
+        told = (
+            f"the colours of {known:,} of {len(pool):,} pictures rank them, and the whole text's "
+            f"vector the other {len(pool) - known:,}"
+        )
     result = replace(result, reason=result.reason.extended(told))
-    return result, colour_ranking.ranked(pool, request.colours, shares)
+    return result, _scored(request, pool, shares)
+
+
+def _scored(
+    request: PageRequest, pool: Sequence[Hit], shares: Mapping[int, NDArray[np.float32]]
+) -> list[tuple[Hit, float]]:
+    """A pool with its scores by similarity and colours, best first; where the colours of a picture
+    are not known, by the similarity to the whole text."""
+    assert request.colours is not None
+    to_whole = {}
+    unknown = [hit.product_id for hit in pool if hit.picture_id not in shares]
+    if unknown and request.whole_text is not None:
+        connection, model = request.in_snapshot.connection, request.retrieval.model
+        hidden = tuple(each.picture_id for each in request.shared)
+        compared = full_text.nearest_hits(
+            connection, model, request.whole_text, unknown, hidden=hidden
+        )
+        to_whole = {hit.product_id: hit.similarity for hit in compared}
+    return colour_ranking.ranked(pool, request.colours, shares, to_whole)
 
 
 def _by_colours(request: PageRequest, size: int) -> PageHits:
@@ -299,9 +331,8 @@ def _pool(
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
         to_words = {hit.product_id: hit.similarity for hit in compared}
         if request.colours is not None:
-            known = picture_colours.shares(connection, [hit.picture_id for hit in compared])
-            scored = colour_ranking.ranked(compared, request.colours, known)
-            to_words = {hit.product_id: score for hit, score in scored}
+            known = colour_ranking.known_shares(connection, compared)
+            to_words = {hit.product_id: score for hit, score in _scored(request, compared, known)}
     return [
         PoolProduct(hit, categories.get(id_), shares.get(id_, 0.0), to_words.get(id_))
         for id_, hit in zip(ids, hits, strict=True)

@@ -256,6 +256,10 @@ def test_a_sku_that_reads_like_another_sentence_is_shown(
          "the photo, 12 of which have any of them in the catalogue",
          "Build 7, 0 Embeddings seither geändert; die Wörter ordnen die 1.000 Produkte, die dem "
          "Foto am nächsten sind; 12 davon haben eines von ihnen im Katalog"),
+        ("build 7 with 0 embeddings changed since; the colours of 0 of 1,060 pictures rank them, "
+         "and the whole text's vector the other 1,060",
+         "Build 7, 0 Embeddings seither geändert; die Farben von 0 der 1.060 Bilder ordnen sie, "
+         "die anderen 1.060 ordnet der Vektor des ganzen Textes"),
         ("recall@10 is 0.981, below 0.99", "Recall@10 ist 0,981, unter 0,99"),
         ("Meanwhile it was decided: A is the same as B (by Ada).",
          "Inzwischen wurde entschieden: A ist dasselbe wie B (von Ada)."),
