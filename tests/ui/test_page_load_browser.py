@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from app.ui.page_files import document
 from support.browsing import SOON_MS, Shop, Tabs, search_photo, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
@@ -190,3 +191,13 @@ def _body(address: str) -> bytes:
         return answer(address, accept="*/*")[0]
     except OSError:  # not found
         return b""
+
+
+def test_the_signs_that_explain_a_field_are_named_in_german(browser: Browser) -> None:
+    with separate_tab(browser) as page:
+        empty = '<html lang="en"><head></head><body></body></html>'
+        page.set_content(document(empty, (), "de").decode())
+        page.evaluate(
+            "document.body.innerHTML = '<button aria-label=\"Help for Ihr Name\">?</button>'"
+        )
+        expect(page.get_by_role("button", name="Hilfe zu Ihr Name", exact=True)).to_be_visible()
