@@ -178,3 +178,14 @@ def test_a_part_that_cannot_be_opened_is_tried_again_whatever_the_error(
         assert opened.wait(30)
     finally:
         actor._index = cast(Any, object())
+
+
+def test_whatever_ray_raises_is_a_call_that_failed() -> None:
+    """As a bare Exception for an actor of a connection that was lost and made again."""
+
+    def wait(*_: object, **__: object) -> None:
+        raise Exception("Failed to submit task to actor: it's from a different cluster")
+
+    actors = Actors(SimpleNamespace(is_initialized=lambda: True, wait=wait), 1.0)
+    with pytest.raises(CallFailed, match="from a different cluster"):
+        actors.wait([object()], 0)
