@@ -49,7 +49,7 @@ olive, sage, army green, olive green, dark olive: olive
 
 GERMAN = """
 rot*, hellrot*, knallrot*: red
-orangefarben*: orange
+orangefarben*, orangene, orangenen, orangener, orangenes, orangenem: orange
 gelb*, hellgelb*: yellow
 grun*, gruen*, hellgrun*, dunkelgrun*, hellgruen*, dunkelgruen*: green
 blau*, kobaltblau*, konigsblau*: blue
@@ -57,12 +57,17 @@ hellblau*, himmelblau*: light blue
 dunkelblau*, marineblau*, nachtblau*: navy
 lila, violett*, purpur*: purple
 flieder, fliederfarben*, lavendel: lilac
-rosa, pinkfarben*: pink
+rosa, rosafarben*, pinkfarben*: pink
 braun*, dunkelbraun*, hellbraun*: brown
+beig*: beige
+cremefarben*: white*.7 + beige*.7
+golden*, goldfarben*: yellow*.7 + brown*.4 + beige*.3
 weiss*: white
+silber, silbern*, silberfarben*: grey + white*.3
+anthrazit, anthrazitfarben*: grey*.7 + black*.7
 grau*, hellgrau*, dunkelgrau*: grey
 schwarz*: black
-petrol, turkis, tuerkis, turkisfarben*: teal
+petrol, petrolfarben*, turkis*, tuerkis*, turkisfarben*, tuerkisfarben*: teal
 bordeaux, weinrot*, dunkelrot*, bordeauxrot*: burgundy
 oliv, olivgrun*, olivgruen*: olive
 """
@@ -88,6 +93,16 @@ def _entries(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
 
 MIXTURES = _entries(ENGLISH) | _entries(GERMAN)
 """Weights of basic colours by name."""
+
+
+def named(words: Sequence[str]) -> str | None:
+    """The colour that words name, as they are written; None if they name none.
+
+    What is only spelt like a colour, or is one in the plural, is mostly another thing: Greek
+    yogurt, brownies, roses, and noodles in German ("Nudeln").
+    """
+    written = " ".join(words)
+    return written if written in MIXTURES else None
 
 
 def basic_name(name: str) -> str | None:

@@ -148,31 +148,26 @@ class WordSpace:
         names: list[str] = []
         others: list[str] = []
         for words, place, trust in self._parts(wanted):
-            name = None if place is None else self._name(words, place)
-            others += words if name not in colour_words.MIXTURES else ()
+            name = None if place is None else colour_words.named(words)
+            others += words if name is None else ()
             counted += len(words)
             known += trust * len(words)
             if place is None:
                 unknown += words
             else:
                 total += trust * self._direction(place)
-                names.append(self._name(words, place))
+                names += filter(None, [name])
         others += [f"-{match['unwanted']}" for match in _WANTED.finditer(text)]
-        unwanted_names = []
+        unwanted_names: list[str] = []
         for words, place, trust in (part for each in unwanted for part in self._parts(each)):
             if place is not None and known:
                 total -= trust * self._direction(place)
-                unwanted_names.append(self._name(words, place))
+                unwanted_names += filter(None, [colour_words.named(words)])
         length = float(np.linalg.norm(total))
         vector = (total / length if length else total).astype(np.float32)
         colours = colour_words.rows(names, unwanted_names)
         confidence = known / counted if counted else 0.0
         return WordReading(vector, confidence, tuple(unknown), colours, " ".join(others))
-
-    def _name(self, words: Sequence[str], place: int) -> str:
-        """The name that words were read as: a colour's as it is written, or that in the place."""
-        written = " ".join(words)
-        return written if written in colour_words.MIXTURES else self._phrases[place]
 
     def _direction(self, place: int) -> NDArray[np.float64]:
         return np.asarray(self._directions[self._rows[place]], np.float64)

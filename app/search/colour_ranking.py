@@ -2,7 +2,8 @@
 
 The products nearest to the query's vector are ranked by that similarity and by how much of the
 colours their pictures show, both standardised. Those with most of a wanted colour join them,
-wherever they are. Reasons and figures: `docs/decisions/0069-colours-of-pictures.md`.
+wherever they are. A picture whose colours are not known is ranked by its similarity to the whole
+text, colours included. Reasons and figures: `docs/decisions/0069-colours-of-pictures.md`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
-from app.db.queries import nearest, picture_colours
+from app.db.queries import full_text, nearest, picture_colours
+from app.images.colours import VERSION
 from app.search.retrieval import RetrievalRequest
 from app.types import Hit, Vectors
 
@@ -25,31 +28,39 @@ NOMINEES = 200
 WEIGHT = 0.5
 """Of the colours; that of the similarity is the rest."""
 
+SPREAD = float(np.hypot(WEIGHT, 1 - WEIGHT))
+"""Of the sum of both, weighted, if they have nothing to do with each other."""
+
 Scores = NDArray[np.float64]
 
 
-def colour_scores(colours: Vectors, shares: Sequence[NDArray[np.float32] | None]) -> Scores:
-    """How much of the colours (n, 18) pictures show, each with its shares (18,) or None if they are
-    not known: the mean of the roots, those of unwanted colours negative. What is not known counts
-    as the mean of the others."""
-    known = [each is not None for each in shares]
-    scores = np.zeros(len(known))
-    if any(known):
-        table = np.stack([each for each in shares if each is not None])
-        signs = np.where(colours.sum(1) < 0, -1.0, 1.0)
-        shown = np.sqrt(np.clip(table @ np.abs(colours).T, 0, 1)) @ signs / len(colours)
-        scores[known] = shown
-        scores[np.logical_not(known)] = shown.mean()
-    return scores
+def colour_scores(colours: Vectors, shares: Sequence[NDArray[np.float32]]) -> Scores:
+    """How much of the colours (n, 18) pictures with these shares (18,) show: the mean of the roots,
+    those of unwanted colours negative."""
+    if not shares:
+        return np.zeros(0)
+    signs = np.where(colours.sum(1) < 0, -1.0, 1.0)
+    shown = np.sqrt(np.clip(np.stack(shares) @ np.abs(colours).T, 0, 1))
+    return np.asarray(shown @ signs / len(colours), np.float64)
 
 
 def ranked(
-    hits: Sequence[Hit], colours: Vectors, shares: Mapping[int, NDArray[np.float32]]
+    hits: Sequence[Hit],
+    colours: Vectors,
+    shares: Mapping[int, NDArray[np.float32]],
+    to_whole: Mapping[int, float],
 ) -> list[tuple[Hit, float]]:
-    """Hits with their scores, best first: by similarity, and by the shares of their pictures."""
-    shown = colour_scores(colours, [shares.get(hit.picture_id) for hit in hits])
+    """Hits with their scores, best first: by similarity, and by the shares of their pictures (ids).
+
+    Those whose pictures have none are ranked by the cosine similarity of the product (id) to the
+    whole text, if that is another one than their own.
+    """
+    known = np.array([hit.picture_id in shares for hit in hits], bool)
+    shown = colour_scores(colours, [shares[h.picture_id] for h in hits if h.picture_id in shares])
     similarity = np.array([hit.similarity for hit in hits])
-    scores = (1 - WEIGHT) * _standardised(similarity) + WEIGHT * _standardised(shown)
+    scores = _standardised(np.array([to_whole.get(h.product_id, h.similarity) for h in hits]))
+    both = (1 - WEIGHT) * _standardised(similarity)[known] + WEIGHT * _standardised(shown)
+    scores[known] = both / SPREAD
     scored = zip(hits, scores.tolist(), strict=True)
     return sorted(scored, key=lambda item: (-item[1], item[0].distance, item[0].product_id))
 
@@ -67,6 +78,25 @@ def with_nominees(retrieval: RetrievalRequest, hits: Sequence[Hit], colours: Vec
     )  # fmt: skip
     known = {hit.product_id for hit in hits}
     return [*hits, *(hit for hit in found if hit.product_id not in known)]
+
+
+def known_shares(connection: Connection, hits: Sequence[Hit]) -> dict[int, NDArray[np.float32]]:
+    """The shares, (18,), of those of the hits' pictures (ids) whose colours are known."""
+    return picture_colours.shares(connection, VERSION, [hit.picture_id for hit in hits])
+
+
+def with_further(
+    retrieval: RetrievalRequest, hits: Sequence[Hit], by_whole: Sequence[Hit]
+) -> list[Hit]:
+    """The hits of a retrieval, and the products that only a retrieval by the whole text found."""
+    known = {hit.product_id for hit in hits}
+    ids = [hit.product_id for hit in by_whole if hit.product_id not in known]
+    if not ids:
+        return list(hits)
+    further = full_text.nearest_hits(
+        retrieval.connection, retrieval.model, retrieval.vector, ids, hidden=retrieval.hidden
+    )
+    return [*hits, *further]
 
 
 def _standardised(values: Scores) -> Scores:

@@ -71,10 +71,12 @@ def _of_part(sent: SentIds) -> PassingIds:
 
 
 def of_missing_parts(build: Build, missing: Sequence[BuildPart]) -> str:
-    """What was done about the parts that did not answer, as a sentence without a full stop."""
+    """What was done about the parts that did not answer, as sentences without a full stop."""
     numbers, count = [str(part.number + 1) for part in missing], len(build.parts)
-    which = f"part {numbers[0]} of {count} did not answer in time; its"
+    which = f"part {numbers[0]} of {count} did not answer in time"
+    done = "its pictures were compared in PostgreSQL"
     if len(numbers) > 1:
         listed = f"{', '.join(numbers[:-1])} and {numbers[-1]}"
-        which = f"parts {listed} of {count} did not answer in time; their"
-    return f"{which} pictures were compared in PostgreSQL"
+        which = f"parts {listed} of {count} did not answer in time"
+        done = "their pictures were compared in PostgreSQL"
+    return f"{which}; {done}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.config import Settings
-from app.db.queries import full_text, nearest, photo_pool, picture_colours
+from app.db.queries import full_text, nearest, photo_pool
 from app.db.queries.full_text import WordQuery
 from app.db.queries.nearest import Candidates
 from app.search import (
@@ -59,7 +62,8 @@ class PageRequest:
     the words, shape (dim,), if the model has read them. `earlier` are the ids of products of
     earlier pages, `reading` is how the catalogue's words were read, and `shared` are pictures that
     very many products show. With `catalogue_first`, products that have all the words come first.
-    `colours` (n, 18) are those that the words name (`EncodedQuery`).
+    `colours` (n, 18) are those that the words name (`EncodedQuery`), and `whole_text` (dim,) is the
+    vector with them, where `retrieval.vector`, or `text_vector`, is without.
     """
 
     retrieval: NearestRequest
@@ -74,6 +78,7 @@ class PageRequest:
     shared: tuple[SharedPicture, ...] = ()
     catalogue_first: bool = False
     colours: Vectors | None = None
+    whole_text: Vector | None = None
 
     @property
     def in_snapshot(self) -> RetrievalRequest:
@@ -114,27 +119,39 @@ def page_hits_of(request: PageRequest, size: int) -> PageHits:
     if request.by_photo_and_words:
         return _reranked(request, size)
     if request.catalogue_words is None and request.ranks_pool:
-        page_hits = _by_colours(request, size)
-    elif request.catalogue_words is None:
+        return _by_colours(request, size)
+    if request.catalogue_words is None:
         result = _find(request, replace(request.retrieval, k=size))
         hits = result.candidates.hits
         page_hits = PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
-    else:
-        read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
-        page_hits = _fused(request, size, read, *request.catalogue_words)
-    minimum = request.query.min_similarity
-    return page_hits if minimum is None else _at_least(page_hits, minimum)
+        return _at_least(page_hits, request.query.min_similarity)
+    read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
+    return _fused(request, size, read, *request.catalogue_words)
 
 
-def _at_least(page_hits: PageHits, minimum: float) -> PageHits:
+def _at_least(page_hits: PageHits, minimum: float | None, *, all_read: bool = True) -> PageHits:
     """The hits that are similar enough.
 
     Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
-    are known, including those that words would find further down.
+    are known, including those that words would find further down; unless of those that were ranked
+    anew not `all_read`.
     """
-    cut = _ends_below(page_hits.retrieval, minimum)
-    hits = [(hit, score) for hit, score in page_hits.hits if hit.similarity >= minimum - ROUNDING]
+    if minimum is None:
+        return page_hits
+    cut = _ends_below(page_hits.retrieval, minimum) and all_read
+    hits = _similar_enough(page_hits.hits, minimum)
     return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
+
+
+def _similar_enough(
+    hits: Sequence[tuple[Hit, float]], minimum: float | None
+) -> list[tuple[Hit, float]]:
+    """Those that reach the minimum similarity; all without one."""
+    return [
+        (hit, score)
+        for hit, score in hits
+        if minimum is None or hit.similarity >= minimum - ROUNDING
+    ]
 
 
 def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
@@ -162,11 +179,13 @@ def _fused(
     reason = Reason("words", "the words of the catalogue")
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
+    minimum, all_read = request.query.min_similarity, True
     if request.by_vector and _suffices(request, first, needed):
         exhausted = False
     elif request.by_vector:
         result, scored = _ranked_by_vector(request, replace(retrieval, k=size))
-        by_vector = [hit for hit, _ in scored][:size]
+        scored = _similar_enough(scored, minimum)  # else those of a colour would push them out
+        by_vector, all_read = [hit for hit, _ in scored][:size], len(scored) <= size
         compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
         hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
@@ -176,7 +195,8 @@ def _fused(
         scores = with_first(
             scores, first, keep_order=query_rewriting.has_every_word(request.reading)
         )
-    return PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
+    found_hits = [(hits[id_], score) for id_, score in scores.items()]
+    return _at_least(PageHits(result, found_hits, exhausted), minimum, all_read=all_read)
 
 
 def _ranked_by_vector(
@@ -187,16 +207,43 @@ def _ranked_by_vector(
     if request.colours is None:
         result = request.data.retrieve(retrieval)
         return result, [(hit, hit.similarity) for hit in result.candidates.hits]
-    retrieval = replace(retrieval, k=max(retrieval.k, colour_ranking.POOL_PRODUCTS))
-    result = _find(request, retrieval)
     hidden = tuple(each.picture_id for each in request.shared)
-    pool = colour_ranking.with_nominees(
-        replace(retrieval, hidden=hidden), result.candidates.hits, request.colours
-    )
-    shares = picture_colours.shares(retrieval.connection, [hit.picture_id for hit in pool])
-    told = f"the colours of {len(shares):,} of {len(pool):,} pictures rank them"
+    size = max(retrieval.k, colour_ranking.POOL_PRODUCTS)
+    retrieval = replace(retrieval, k=size, hidden=hidden)
+    result = _find(request, retrieval)
+    pool = colour_ranking.with_nominees(retrieval, result.candidates.hits, request.colours)
+    shares = colour_ranking.known_shares(retrieval.connection, pool)
+    if request.whole_text is not None and any(hit.picture_id not in shares for hit in pool):
+        by_whole = _find(request, replace(retrieval, vector=request.whole_text)).candidates.hits
+        pool = colour_ranking.with_further(retrieval, pool, by_whole)
+        shares = colour_ranking.known_shares(retrieval.connection, pool)
+    known = sum(hit.picture_id in shares for hit in pool)
+    told = f"the colours of {known:,} of {len(pool):,} pictures rank them"
+    if known < len(pool):
+        told = (
+            f"the colours of {known:,} of {len(pool):,} pictures rank them, and the whole text's "
+            f"vector the other {len(pool) - known:,}"
+        )
     result = replace(result, reason=result.reason.extended(told))
-    return result, colour_ranking.ranked(pool, request.colours, shares)
+    return result, _scored(request, pool, shares)
+
+
+def _scored(
+    request: PageRequest, pool: Sequence[Hit], shares: Mapping[int, NDArray[np.float32]]
+) -> list[tuple[Hit, float]]:
+    """A pool with its scores by similarity and colours, best first; where the colours of a picture
+    are not known, by the similarity to the whole text."""
+    assert request.colours is not None
+    to_whole = {}
+    unknown = [hit.product_id for hit in pool if hit.picture_id not in shares]
+    if unknown and request.whole_text is not None:
+        connection, model = request.in_snapshot.connection, request.retrieval.model
+        hidden = tuple(each.picture_id for each in request.shared)
+        compared = full_text.nearest_hits(
+            connection, model, request.whole_text, unknown, hidden=hidden
+        )
+        to_whole = {hit.product_id: hit.similarity for hit in compared}
+    return colour_ranking.ranked(pool, request.colours, shares, to_whole)
 
 
 def _by_colours(request: PageRequest, size: int) -> PageHits:
@@ -208,10 +255,12 @@ def _by_colours(request: PageRequest, size: int) -> PageHits:
     retrieval = replace(request.in_snapshot, k=depth, excluded=asked_with, passed=())
     result, ranked = _ranked_by_vector(request, retrieval)
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
+    left = _similar_enough(left, minimum)
+    cut = _ends_below(result, minimum)
     found = len(result.candidates.hits)
     complete = found < max(depth, colour_ranking.POOL_PRODUCTS)
-    exhausted = (complete or _ends_below(result, minimum)) and len(left) <= size
-    return PageHits(result, left[:size], exhausted)
+    exhausted = (complete or cut) and len(left) <= size
+    return PageHits(result, left[:size], exhausted, cut)
 
 
 def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
@@ -237,14 +286,16 @@ def _reranked(request: PageRequest, size: int) -> PageHits:
     ranked = photo_words.rank(
         pool, kinds, weight=request.query.words_weight, catalogue_weight=weight
     )
-    having = sum(each.words > 0 for each in pool)
     told = f"the words rank the {len(hits):,} products nearest to the photo"
     if request.catalogue_words is not None:
-        told += f", {having:,} of which have any of them in the catalogue"
+        having = sum(each.words > 0 for each in pool)
+        told = (
+            f"the words rank the {len(hits):,} products nearest to the photo, {having:,} of which "
+            "have any of them in the catalogue"
+        )
     earlier, minimum = set(request.earlier), request.query.min_similarity
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
-    if minimum is not None:
-        left = [(hit, score) for hit, score in left if hit.similarity >= minimum - ROUNDING]
+    left = _similar_enough(left, minimum)
     cut = _ends_below(result, minimum)
     exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))
@@ -280,9 +331,8 @@ def _pool(
         compared = full_text.nearest_hits(connection, model, request.text_vector, ids)
         to_words = {hit.product_id: hit.similarity for hit in compared}
         if request.colours is not None:
-            known = picture_colours.shares(connection, [hit.picture_id for hit in compared])
-            scored = colour_ranking.ranked(compared, request.colours, known)
-            to_words = {hit.product_id: score for hit, score in scored}
+            known = colour_ranking.known_shares(connection, compared)
+            to_words = {hit.product_id: score for hit, score in _scored(request, compared, known)}
     return [
         PoolProduct(hit, categories.get(id_), shares.get(id_, 0.0), to_words.get(id_))
         for id_, hit in zip(ids, hits, strict=True)

@@ -39,6 +39,8 @@ class EncodedQuery:
     pictures and words that the result should not be like. `maps_regions` is the encoder's.
     `colours` (n, 18) are those that the words name, negative for unwanted ones
     (`colour_words.rows`); pictures are ranked by them too. None: no colour is named.
+    `words` is then of the others where there are any, and `whole_words` of all: for pictures whose
+    colours are not known.
     """
 
     fingerprint: str | None = None
@@ -48,6 +50,7 @@ class EncodedQuery:
     maps_regions: bool = False
     catalogue_first: bool = False
     colours: Vectors | None = None
+    whole_words: Vector | None = None
 
     @property
     def has_direction(self) -> bool:
@@ -286,7 +289,7 @@ def _read(query: Query, reader: WordReader, *, names_colours: bool = True) -> En
     `names_colours` is whether the model's words are those of the embedded encoder, whose colours
     are told by pixels.
     """
-    words, without = None, None
+    words, without, whole = None, None, None
     colours: list[Vectors] = []
     if query.without_words:
         without = _known(reader, query.without_words, required=True)
@@ -298,12 +301,12 @@ def _read(query: Query, reader: WordReader, *, names_colours: bool = True) -> En
         if words is not None and names_colours and len(named):
             # With the colours of the pixels, those of the vector would count twice.
             alone = _known(reader, others, required=False) if others else None
-            words = words if alone is None else alone
+            words, whole = (words, None) if alone is None else (alone, words)
     unlike = () if without is None else (without,)
     rows = np.concatenate(colours) if colours and names_colours else None
     return EncodedQuery(
         reader.fingerprint, (), words, unlike, catalogue_first=True,
-        colours=rows if rows is not None and len(rows) else None,
+        colours=rows if rows is not None and len(rows) else None, whole_words=whole,
     )  # fmt: skip
 
 

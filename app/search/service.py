@@ -352,17 +352,24 @@ class SearchService:
         text_vector = None
         if encoded.words is not None and has_pictures(query):
             text_vector = round_query(encoded.words, model)
+        whole_text = encoded.whole_words
+        if whole_text is not None:
+            if not has_pictures(query):
+                whole_text = replace(encoded, words=whole_text).direction(query)
+            whole_text = round_query(whole_text, model)
         page_request = PageRequest(
             request, query, by_vector, None,
             SnapshotData(connection, model, self._files, self._settings), self._settings,
             text_vector, catalogue_first=encoded.catalogue_first, colours=encoded.colours,
+            whole_text=whole_text,
         )  # fmt: skip
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
         read = query_rewriting.read(connection, words[0])
         if (
-            encoded.catalogue_first
+            has_pictures(query)
+            and encoded.catalogue_first
             and read.query.terms
             and query_rewriting.has_every_word(read.reading)
         ):

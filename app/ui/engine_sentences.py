@@ -384,6 +384,15 @@ SENTENCES = (
     N_("pgvector's index answered, with a recall@10 of {number} when it was measured over "
        "{number_2} embeddings"),
     N_("the words rank the {number} products nearest to the photo"),
+    N_("the words rank the {number} products nearest to the photo, {number_2} of which have any of "
+       "them in the catalogue"),
+    N_("the colours of {number} of {number_2} pictures rank them"),
+    N_("the colours of {number} of {number_2} pictures rank them, and the whole text's vector the "
+       "other {number_3}"),
+    N_("part {number} of {number_2} did not answer in time"),
+    N_("its pictures were compared in PostgreSQL"),
+    N_("parts {list} of {number} did not answer in time"),
+    N_("their pictures were compared in PostgreSQL"),
     N_("recall@10 is {number}, below {number_2}"),
     N_("filtered recall@10 is {number}, below {number_2}"),
 )  # fmt: skip

@@ -20,8 +20,8 @@ from app.ui.translation import N_, _, joined, language
 NUMBER = re.compile(r"-?[0-9][0-9,]{0,20}(?:\.[0-9]{1,9})?")
 
 PLACE = re.compile(r"\{(\w+)\}")
-"""What stands in a sentence: `rule`, `verdicts` and `column` are translated, a `number` is written
-anew, and else it is kept."""
+"""What stands in a sentence: `rule`, `verdicts`, `column` and the "and" of a `list` are translated,
+a `number` is written anew, and else it is kept."""
 
 
 def engine_text(text: str) -> str:
@@ -65,6 +65,8 @@ def _value(name: str, text: str) -> str:
         return "; ".join(map(engine_text, text.split("; ")))
     if name == "column":
         return column_title(text)
+    if name == "list":
+        return joined(re.split(", | and ", text))
     if name.startswith("number"):
         decimals = len(text.partition(".")[2])
         return format_decimal(float(text.replace(",", "")), decimals)

@@ -11,7 +11,7 @@ the two largest sizes.
 In a kept catalogue each phase is measured once, so that a run that was interrupted goes on where it
 was; `--again PHASE` measures a phase again, and `--phase` only some. Ten million products are
 loaded without thumbnails and without pgvector's index (`bench.data.large_catalogue`). They need
-45 GB of disk, 20 more for the backup, 8 GB of memory, and hours on two cores.
+35 GB of disk, more for the backup, 8 GB of memory, and two to three hours on two cores.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     python -m bench.search.colour_cost --rows 100000
 
 Processor time of client and server of searches by words that name a colour, beside those of words
-that name none, in turn and in one run, on generated vectors with drawn colours. Then that of the
-colours of photos from their thumbnails, beside that of preparing and encoding the same photos.
+that name none and a vector that is given, in turn and in one run, on generated vectors with drawn
+colours; then the same in a catalogue whose colours are not filled. Then that of the colours of
+photos from their thumbnails, beside that of preparing and encoding the same photos.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.types import Query
 from bench.data.catalogue import catalogue
+from bench.data.vectors import DIM
 from bench.harness.side_by_side import BenchmarkReport, measure_alternately, ratio
 from bench.search.query_kinds import processor_ms
 
 K = 12
+PLAIN = "a vector"
 QUERIES = {
     "by the model: no colour": Query(words="striped dress", words_by="model", k=K),
     "by the model: a colour and a kind": Query(words="red dress", words_by="model", k=K),
@@ -40,19 +43,25 @@ QUERIES = {
 }
 COPY = "COPY picture_colours (picture_id, version, main, main_share, shares) FROM STDIN"
 PHOTOS = 48
+NOT_FILLED = "UPDATE picture_colours SET version = 0"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--block", type=int, default=10, help="queries of a kind per round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--block", type=int, default=5, help="queries of a kind per round")
     options = parser.parse_args()
     report = BenchmarkReport("colour_cost", f"Colours of pixels, {os.cpu_count()} cores")
     with catalogue(options.rows, own=True) as app:
         draw_colours(app, options.rows)
         app.indexer.rebuild()
-        measure_searches(app, options.rounds, options.block, report)
+        measure_searches(app, "filled", options.rounds, options.block, report)
+        with app.engine.begin() as connection:
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text(NOT_FILLED))
+        vacuum(app)
+        measure_searches(app, "not filled", options.rounds, options.block, report)
         measure_ingest(app, options.rounds, report)
     report.write()
 
@@ -70,12 +79,21 @@ def draw_colours(app: App, rows: int) -> None:
                 shares[second] = 255 - shares[first]
                 written = "\\x" + shares.tobytes().hex()
                 copying.write_row((id_, VERSION, int(first), int(shares[first]), written))
+    vacuum(app)
+
+
+def vacuum(app: App) -> None:
     with app.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE picture_colours"))
 
 
-def measure_searches(app: App, rounds: int, block: int, report: BenchmarkReport) -> None:
-    """Each kind, and as a multiple of the one of its readers that names no colour."""
+def measure_searches(
+    app: App, colours: str, rounds: int, block: int, report: BenchmarkReport
+) -> None:
+    """Each kind, as a multiple of a vector's and of the one of its readers that names no colour."""
+    vector = np.random.default_rng(5).standard_normal(DIM).astype(np.float32)
+    plain = Query(vector=vector, model_id=app.catalog.model().id, k=K)
+    queries = {PLAIN: plain, **QUERIES}
 
     def block_of(query: Query) -> Callable[[], float]:
         def run() -> float:
@@ -87,13 +105,17 @@ def measure_searches(app: App, rounds: int, block: int, report: BenchmarkReport)
         return run
 
     cost = measure_alternately(
-        {name: block_of(query) for name, query in QUERIES.items()}, rounds, unit="ms", warmup=2
+        {name: block_of(query) for name, query in queries.items()}, rounds, unit="ms", warmup=2
     )
     for name, measured in cost.items():
-        plain = cost[f"{name.partition(':')[0]}: no colour"]
-        result = app.search.search(QUERIES[name])
-        report.row(asked=name, processor=measured, times_plain=ratio(measured, plain))
-        report.note(f"{name}: {len(result.matches)} matches, {result.plan.reason}")
+        words = None if name == PLAIN else cost[f"{name.partition(':')[0]}: no colour"]
+        result = app.search.search(queries[name])
+        report.row(
+            colours=colours, asked=name, processor=measured,
+            times_plain=ratio(measured, cost[PLAIN]),
+            times_words=None if words is None else ratio(measured, words),
+        )  # fmt: skip
+        report.note(f"{colours}, {name}: {len(result.matches)} matches, {result.plan.reason}")
 
 
 def measure_ingest(app: App, rounds: int, report: BenchmarkReport) -> None:
@@ -115,7 +137,7 @@ def measure_ingest(app: App, rounds: int, report: BenchmarkReport) -> None:
     )
     for name, measured in cost.items():
         share = ratio(measured, cost["encode"])
-        report.row(asked=f"a picture: {name}", processor=measured, times_plain=share)
+        report.row(picture=name, processor=measured, times_encode=share)
 
 
 def _process_ms(call: Callable[[], object]) -> float:

@@ -228,7 +228,7 @@ def _by_colours(
 ) -> NDArray[np.float64]:
     """A score of each picture by its similarity and the colours that it shows, as a search has."""
     hits = [Hit(place, place, 1 - float(each)) for place, each in enumerate(similarities)]
-    ranked = colour_ranking.ranked(hits, colour_words.rows(colours, []), shares)
+    ranked = colour_ranking.ranked(hits, colour_words.rows(colours, []), shares, {})
     scores = np.zeros(len(hits))
     scores[[hit.product_id for hit, _ in ranked]] = [score for _, score in ranked]
     return scores

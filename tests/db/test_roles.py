@@ -27,6 +27,7 @@ from app.evaluation import planner_tuning
 from app.evaluation.calibration_run import calibrate
 from app.evaluation.labelled_queries import LabelledQuery, evaluate
 from app.evaluation.recall_audit import audit
+from app.operations import picture_colours
 from app.operations.backup import BackupFailed, backup
 from app.operations.health import status
 from app.operations.migrate import migrate
@@ -123,6 +124,12 @@ def events_stored(app: App) -> bool:
     return clicks == 1 and app.events.clean_up().dropped == 0
 
 
+def colours_computed(app: App) -> bool:
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM picture_colours WHERE picture_id < 4")
+    return picture_colours.fill(app.engine) == 3
+
+
 DAILY_WORK = {
     "build": lambda app: app.indexer.rebuild().state == "published",
     "search": lambda app: app.search.search(Query(picture=photo(3))).plan.path == "faiss",
@@ -137,6 +144,7 @@ DAILY_WORK = {
     "delete": lambda app: app.catalog.delete(["P0299"]) == 1,
     "undo": lambda app: app.catalog.undo(app.catalog.undoable_runs(1)[0].id).restored == 1,
     "store events": events_stored,
+    "compute colours": colours_computed,
     "work": built_by_a_worker,
     "report status": lambda app: status(app.engine, app.files, app.settings).healthy,
 }

@@ -56,8 +56,9 @@ def test_colours_that_are_missing_or_outdated_are_computed(
     assert fill(app.engine) == 0, "what cannot be read is not tried again"
     assert sql.execute(STORED).fetchall() == of_thumbnails(sql)
     with app.engine.connect() as connection:
-        known = rows.shares(connection, [1, 2, 3, 999])
-    assert sorted(known) == [2, 3]
+        known = rows.shares(connection, VERSION, [1, 2, 3, 999])
+        later = rows.shares(connection, VERSION + 1, [1, 2, 3])
+    assert sorted(known) == [2, 3] and later == {}
     assert abs(float(known[2].sum()) - 1) < 0.05 and known[2].shape == (len(NAMES),)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,18 +16,21 @@ from app.encoders import colour_words
 from app.encoders.base import EMBEDDED, EncoderChoice, WordReader
 from app.images.basic_colours import NAMES
 from app.images.colours import VERSION
-from app.search import colour_ranking, query_encoder
-from app.types import Colours, Filters, Hit, Query
+from app.search import colour_ranking, page_hits, query_encoder
+from app.types import Colours, Filters, Hit, Query, Vectors
 from support.exact import skus
 from support.shop import add
 from support.text_encoder import TextEncoder
 
 
 class EmbeddedWords(TextEncoder):
-    """Reads "40" as photo 40."""
+    """Reads "40" as photo 40, and navy as photo 25, whatever stands beside it."""
 
     def __init__(self) -> None:
         super().__init__(EMBEDDED)
+
+    def encode_words(self, words: list[str]) -> Vectors:
+        return super().encode_words(["25" if "navy" in text else text for text in words])
 
 
 RED, NAVY, WHITE = (NAMES.index(name) for name in ("red", "navy", "white"))
@@ -38,18 +43,38 @@ def shares(main: int) -> Colours:
     return Colours(bytes(230 if n == main else 1 for n in range(len(NAMES))), VERSION)
 
 
+TITLED = "P03"
+"""Navy by its words only: its picture is white."""
+
 PICTURES = """
 SELECT p.sku, pp.picture_id FROM product AS p JOIN product_picture AS pp ON pp.product_id = p.id"""
 
 
-def fill(app: App) -> None:
-    add(app, {sku: [n] for n, sku in enumerate(SKUS)}, category="Thing")
+def store_colours(app: App) -> None:
     with app.engine.begin() as connection:
         colours = {
             row.picture_id: shares(SHOWN.get(row.sku, WHITE))
             for row in connection.exec_driver_sql(PICTURES)
         }
         picture_colours.store(connection, colours)
+
+
+@contextmanager
+def changed(app: App, sql: str) -> Iterator[None]:
+    """The colours changed by a statement, and as they were afterwards."""
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql(sql)
+    try:
+        yield
+    finally:
+        store_colours(app)
+
+
+def fill(app: App) -> None:
+    add(app, {sku: [n] for n, sku in enumerate(SKUS)}, category="Thing")
+    add(app, {TITLED: [SKUS.index(TITLED)]}, colour="Navy")
+    store_colours(app)
+    with app.engine.begin() as connection:
         values = {"name": EMBEDDED, "fingerprint": EmbeddedWords().fingerprint}
         update = "UPDATE model SET name = %(name)s, fingerprint = %(fingerprint)s"
         connection.exec_driver_sql(update, values)
@@ -111,15 +136,50 @@ def test_words_beside_a_photo_rank_by_the_colour(shop: App) -> None:
     assert set(found) >= {"P07", "P31"}
 
 
+MISSING = "DELETE FROM picture_colours"
+OLDER = f"UPDATE picture_colours SET version = {VERSION - 1}"
+
+
+@pytest.mark.parametrize("sql", [MISSING, OLDER])
+def test_pictures_without_colours_are_ranked_by_the_whole_text(
+    shop: App, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """As by a text that is read as the whole and names no colour, also beyond those near the
+    others of its words, and beside a photo."""
+    assert ask(shop, "40 navy", words_by="model", k=5)[0] == "P52"
+    with changed(shop, sql):
+        result = shop.search.search(Query(words="40 navy", words_by="model", k=60))
+        assert skus(result) == ask(shop, "25", words_by="model", k=60)
+        told = "the colours of 0 of 60 pictures rank them, and the whole text's vector the other 60"
+        assert told in result.plan.reason
+        photo = {"sku": "P20", "words_by": "model", "words_weight": 0.8, "k": 59}
+        assert ask(shop, "40 navy", **photo) == ask(shop, "25", **photo)
+        monkeypatch.setattr(colour_ranking, "POOL_PRODUCTS", 5)
+        nearest = ask(shop, "25", words_by="model", k=5)
+        assert ask(shop, "40 navy", words_by="model", k=5) == nearest
+
+
+def test_of_pictures_with_and_without_colours_each_is_ranked_by_what_is_known(shop: App) -> None:
+    """P25 is like the whole text, and white."""
+    assert "P25" not in ask(shop, "40 navy", words_by="model", k=5)
+    of = "(SELECT picture_id FROM product_picture AS pp JOIN product AS p ON p.id = product_id"
+    with changed(shop, f"{MISSING} WHERE picture_id IN {of} WHERE sku = 'P25')"):
+        assert set(ask(shop, "40 navy", words_by="model", k=3)) >= {"P25", "P52"}
+
+
+def test_what_follows_the_catalogues_own_words_is_ranked_by_the_colour_too(shop: App) -> None:
+    assert ask(shop, "navy", k=2) == [TITLED, "P52"]
+
+
 def test_all_products_come_back_and_pictures_without_colours_are_in_between(shop: App) -> None:
     hits = [Hit(n, n, 0.5) for n in range(3)]
     known = {0: np.eye(18, dtype=np.float32)[RED], 2: np.eye(18, dtype=np.float32)[NAVY]}
-    ranked = colour_ranking.ranked(hits, colour_words.rows(["red"], []), known)
+    ranked = colour_ranking.ranked(hits, colour_words.rows(["red"], []), known, {})
     assert [hit.product_id for hit, _ in ranked] == [0, 1, 2]
-    ranked = colour_ranking.ranked(hits, colour_words.rows([], ["red"]), known)
+    ranked = colour_ranking.ranked(hits, colour_words.rows([], ["red"]), known, {})
     assert [hit.product_id for hit, _ in ranked] == [2, 1, 0]
-    assert colour_ranking.ranked([], colour_words.rows(["red"], []), {}) == []
-    none = colour_ranking.ranked(hits, colour_words.rows(["red"], []), {})
+    assert colour_ranking.ranked([], colour_words.rows(["red"], []), {}, {}) == []
+    none = colour_ranking.ranked(hits, colour_words.rows(["red"], []), {}, {})
     assert [hit.product_id for hit, _ in none] == [0, 1, 2]
 
 
@@ -127,7 +187,7 @@ def test_two_colours_rank_those_that_show_both_first() -> None:
     eye = np.eye(18, dtype=np.float32)
     known = {0: eye[RED], 1: (eye[RED] + eye[NAVY]) / 2, 2: eye[NAVY], 3: eye[WHITE]}
     hits = [Hit(n, n, 0.5) for n in range(4)]
-    ranked = colour_ranking.ranked(hits, colour_words.rows(["red", "navy"], []), known)
+    ranked = colour_ranking.ranked(hits, colour_words.rows(["red", "navy"], []), known, {})
     assert [hit.product_id for hit, _ in ranked] == [1, 0, 2, 3]
 
 
@@ -139,3 +199,19 @@ def test_a_model_whose_words_are_its_own_ranks_by_its_vectors_alone() -> None:
     colours = query_encoder._read(asked, reader).colours
     assert colours is not None and colours.sum(1).tolist() == [-1, 1]
     assert query_encoder._read(Query(words="40 dress"), reader).colours is None
+
+
+@pytest.mark.parametrize("words_by", [None, "model"])
+def test_less_similar_products_of_a_colour_push_out_none_that_reach_the_minimum(
+    shop: App, monkeypatch: pytest.MonkeyPatch, words_by: str | None
+) -> None:
+    monkeypatch.setattr(page_hits, "MIN_FUSED", 1)
+    monkeypatch.setattr(page_hits, "FUSION_FACTOR", 1)
+    query = Query(words="40 red", words_by=words_by, k=60)  # type: ignore[arg-type]
+    every = shop.search.search(query).matches
+    minimum = sorted(match.similarity for match in every)[-5]
+    reaching = [match.product.sku for match in every if match.similarity >= minimum]
+    assert len(reaching) == 5 and not {"P07", "P31"} & set(reaching)
+    for k in (1, 2, 5, 20):
+        found = shop.search.search(replace(query, k=k, min_similarity=minimum))
+        assert skus(found) == reaching[:k]

@@ -126,7 +126,11 @@ NOT_SHOWN = {
 LOGS = ("debug", "info", "warning", "error", "exception")
 
 
-def said(file: Path) -> Iterator[str]:
+SENTENCE = re.compile(r"[A-Z{].* .*[a-z}`)][.!?]", re.DOTALL)
+REASON = re.compile(r"[a-z].* .*", re.DOTALL)
+
+
+def said(file: Path, kind: re.Pattern[str] = SENTENCE) -> Iterator[str]:
     """The sentences in the code of a file, {} for what is filled in: not those of its logs, and
     docstrings only where they are the message of an error."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -141,10 +145,9 @@ def said(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ClassDef) and file.name == "errors.py":
             yield " ".join((ast.get_docstring(node) or "").split())
     for node in ast.walk(tree):
-        if node not in skipped and isinstance(node, (ast.Constant, ast.JoinedStr)):
-            text = template(node)
-            if re.match("[A-Z{]", text) and re.search(r"[a-z}`)][.!?]$", text) and " " in text:
-                yield text
+        is_text = node not in skipped and isinstance(node, (ast.Constant, ast.JoinedStr))
+        if is_text and kind.fullmatch(text := template(node)):
+            yield text
 
 
 def template(node: ast.Constant | ast.JoinedStr) -> str:
@@ -169,6 +172,20 @@ def test_every_sentence_that_a_page_may_show_is_translated() -> None:
                 if not reasons and not is_listed(text):
                     missing.append((where, text))
     assert missing == [] and set(NOT_SHOWN) - used == set()
+
+
+def test_every_reason_of_a_search_is_translated() -> None:
+    """They are no whole sentences, and several may stand side by side."""
+    made = re.compile(r"Reason\(|\.extended\(|def of_missing_parts")
+    files = [
+        file
+        for file in (REPO / "app/search").glob("*.py")
+        if made.search(file.read_text(encoding="utf-8"))
+    ]
+    texts = {text for file in files for text in said(file, REASON)}
+    assert len(files) == 4 and len(texts) > 15
+    known = "\n".join((*RULES, *SENTENCES))
+    assert {text for text in texts if text not in known and not is_listed(text)} == set()
 
 
 def is_listed(text: str) -> bool:
@@ -228,9 +245,21 @@ def test_a_sku_that_reads_like_another_sentence_is_shown(
     ("english", "german"),
     [
         ("build 7: The index file is missing or cannot be read.",
-         "Bau 7: Die Indexdatei fehlt oder kann nicht gelesen werden."),
+         "Build 7: Die Indexdatei fehlt oder kann nicht gelesen werden."),
         ("no index has been built yet; pgvector's index found too few pictures",
          "es wurde noch kein Index gebaut; der Index von pgvector fand zu wenige Bilder"),
+        ("build 7 with 0 embeddings changed since; parts 1, 2 and 4 of 5 did not answer in time; "
+         "their pictures were compared in PostgreSQL",
+         "Build 7, 0 Embeddings seither geändert; die Teile 1, 2 und 4 von 5 antworteten nicht "
+         "rechtzeitig; ihre Bilder wurden in PostgreSQL verglichen"),
+        ("build 7 with 0 embeddings changed since; the words rank the 1,000 products nearest to "
+         "the photo, 12 of which have any of them in the catalogue",
+         "Build 7, 0 Embeddings seither geändert; die Wörter ordnen die 1.000 Produkte, die dem "
+         "Foto am nächsten sind; 12 davon haben eines von ihnen im Katalog"),
+        ("build 7 with 0 embeddings changed since; the colours of 0 of 1,060 pictures rank them, "
+         "and the whole text's vector the other 1,060",
+         "Build 7, 0 Embeddings seither geändert; die Farben von 0 der 1.060 Bilder ordnen sie, "
+         "die anderen 1.060 ordnet der Vektor des ganzen Textes"),
         ("recall@10 is 0.981, below 0.99", "Recall@10 ist 0,981, unter 0,99"),
         ("Meanwhile it was decided: A is the same as B (by Ada).",
          "Inzwischen wurde entschieden: A ist dasselbe wie B (von Ada)."),

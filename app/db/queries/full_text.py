@@ -261,14 +261,20 @@ def first_pictures(
 
 
 def nearest_hits(
-    connection: Connection, model: Model, query: Vector, products: Sequence[int]
+    connection: Connection,
+    model: Model,
+    query: Vector,
+    products: Sequence[int],
+    *,
+    hidden: Sequence[int] = (),
 ) -> list[Hit]:
-    """The nearest picture to a vector of each of these products (ids), nearest first."""
+    """The nearest picture to a vector of each of these products (ids), nearest first, without
+    hidden pictures (ids)."""
     filter_clause = FilterClause(
         "p.id = ANY(CAST(%(filter_0)s AS bigint[]))", {"filter_0": list(products)}
     )
     candidates = nearest.exact_filtered(
-        connection, model, query, filter_clause, k=len(products), excluded=()
+        connection, model, query, filter_clause, k=len(products), excluded=(), hidden=hidden
     )
     assert candidates is not None
     return list(candidates.hits)

@@ -36,7 +36,8 @@ SHARES = """
 SELECT string_agg(int8send(picture_id), '') AS ids, string_agg(shares, '') AS shares
 FROM (
     SELECT picture_id, shares FROM picture_colours
-    WHERE picture_id = ANY(CAST(%(ids)s AS bigint[])) AND main_share > 0) AS known"""
+    WHERE picture_id = ANY(CAST(%(ids)s AS bigint[])) AND main_share > 0
+        AND version >= %(version)s) AS known"""
 """In one value: the driver reads it many times faster than one row per picture."""
 
 NOMINATE = """
@@ -90,9 +91,13 @@ def without(
     return [(row.id, bytes(row.thumbnail)) for row in rows]
 
 
-def shares(connection: Connection, pictures: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-    """The shares of the colours, (18,), 0 to 1, of those of these pictures (ids) that have any."""
-    row = connection.exec_driver_sql(SHARES, {"ids": list(pictures)}).one()
+def shares(
+    connection: Connection, version: int, pictures: Sequence[int]
+) -> dict[int, NDArray[np.float32]]:
+    """The shares of the colours, (18,), 0 to 1, of those of these pictures (ids) that have any of
+    this version."""
+    values = {"ids": list(pictures), "version": version}
+    row = connection.exec_driver_sql(SHARES, values).one()
     if row.ids is None:
         return {}
     ids = np.frombuffer(row.ids, ">i8").tolist()
