@@ -427,7 +427,7 @@ runpy.run_module("app.cli.page_process", run_name="__main__")
 
 
 def test_a_page_that_sigterm_ends_leaves_no_socket(home: Path) -> None:
-    """It ends by the signal all the same: who started it sees that. A second one comes meanwhile."""
+    """It ends by the signal all the same, which who started it sees. A second comes meanwhile."""
     page = subprocess.run(
         [sys.executable, "-c", PAGE, str(home)], cwd=REPO, capture_output=True, text=True,
         check=False,
