@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
 
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
-LATE = "**/static/js/{Html,Button}.*.js"
-"""The code of cards, without which Streamlit draws skeletons."""
+LATE = "**/static/js/{Html,Button,TextInput}.*.js"
+"""The code of cards, pictures, fields and forms, without which Streamlit draws skeletons."""
 
 RECORD = """
 window.shifts = [];
@@ -70,6 +70,13 @@ def jumps(page: Page) -> list[Any]:
     return shifts if sum(each["value"] for each in shifts) > 0.1 else []
 
 
+def photo_below(page: Page) -> float:
+    """How far below the field of the search the photo is, in pixels."""
+    top = "selector => document.querySelector(selector).getBoundingClientRect().top"
+    below: float = page.evaluate(top, ".st-key-reference") - page.evaluate(top, ".st-key-ask")
+    return below
+
+
 def hold(page: Page, pattern: str) -> Callable[[], None]:
     """Hold files back; returns what lets them go."""
     held: list[Route] = []
@@ -96,13 +103,34 @@ def test_what_is_drawn_stays_where_it_is(
         assert jumps(page) == []
         search_photo(page, shop)
         assert jumps(page) == []
+        place = photo_below(page)
         page.get_by_role("button", name="Next page").click()
         expect(page.get_by_role("heading", name="Results 13")).to_be_visible()
         assert jumps(page) == []
-        for path in ("health", "index", "duplicates"):
+        page.locator("[class*=st-key-pin-] button").first.click()
+        expect(page.locator(".st-key-pinned")).to_have_count(1)
+        settled(page)
+        assert photo_below(page) == place
+        for path in ("health", "index"):
             page.goto(f"{address}/{path}")
             expect(page.get_by_role("heading", level=1)).to_be_visible()
             assert jumps(page) == []
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_a_pair_to_judge_has_room_before_its_pictures_fields_and_form_are_drawn(
+    tabs: Tabs, address: str, size: tuple[int, int]
+) -> None:
+    with recording(tabs, size) as page:
+        let_go = hold(page, LATE)
+        page.goto(f"{address}/duplicates")
+        expect(page.locator(".st-key-pair-fields [data-testid=stSkeleton]")).to_be_visible()
+        expect(page.locator(".stForm [data-testid=stSkeleton]").first).to_be_visible()
+        settled(page)
+        let_go()
+        expect(page.locator(".st-key-pair-fields .title")).to_be_visible()
+        expect(page.locator(".stForm").get_by_role("textbox")).to_be_visible()
+        assert jumps(page) == []
 
 
 def test_after_a_file_that_cannot_be_loaded_the_page_is_loaded_again_once_and_says_so(

@@ -399,6 +399,21 @@ def test_the_details_show_the_photo_beside_the_product_and_link_to_its_page(
     assert press(page, "Details").get("link_button") == []
 
 
+def test_the_first_search_is_among_the_recent_ones_before_it_is_answered(visit: Visit) -> None:
+    """Later, their box would move the photo that is below it."""
+
+    def recent(page: AppTest) -> list[str]:
+        buttons = [each for each in page.button if (each.key or "").startswith("recent-")]
+        return [each.label.replace("\\", "") for each in buttons]
+
+    page = visit()
+    assert recent(page) == []
+    assert recent(upload(page, 7)) == ["Photo"]
+    widget(page, "text_input", "words").set_value("P0001").run()
+    assert recent(page.run()) == ["Photo, “P0001”", "Photo"]
+    assert recent(visit(text="lamp", year="2016..", page="2")) == ["“lamp”, 1 filter"]
+
+
 def test_pinned_products_stay_when_the_search_changes_and_are_exported(
     goods: App, visit: Visit, sql: psycopg.Connection
 ) -> None:

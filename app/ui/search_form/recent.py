@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.ui.engine_texts import quoted
 from app.ui.formatting import escape_markdown
-from app.ui.search_form.session_state import replace_form
+from app.ui.search_form.session_state import current, replace_form
 from app.ui.search_form.state import PercentBox, SearchFormState, count_changed
 from app.ui.translation import _, ngettext
 
@@ -26,8 +26,14 @@ def remember(form: SearchFormState) -> None:
 
 
 def draw() -> None:
-    """Draw the searches as buttons in a box; nothing before the first."""
-    searches = _recent()
+    """Draw the searches as buttons in a box; nothing before the first.
+
+    The first one is there before it is answered: a box that came with the second would move the
+    photo down.
+    """
+    form = replace(current(), page=1)
+    asked = form.photo or form.shared or form.link or form.sku or form.words
+    searches = _recent() or ((form,) if asked else ())
     if not searches:
         return
     with st.popover(_("Recent"), icon=":material/history:", key="recent_box"):
