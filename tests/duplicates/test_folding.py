@@ -294,7 +294,7 @@ def test_parts_are_folded_as_the_whole_is(
 def test_of_many_equal_listings_only_the_first_is_compared_with_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.duplicates.joining.MANY_PAIRS", 10)
+    monkeypatch.setattr("app.duplicates.same_product.MANY_PAIRS", 10)
     compared: list[int] = []
     measure = joining.nearest_distances
     monkeypatch.setattr(
@@ -315,7 +315,7 @@ def test_comparing_with_the_first_only_changes_no_group(
 ) -> None:
     expected = groups(folding(products, pictures).groups())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.duplicates.joining.MANY_PAIRS", 0)
+        patch.setattr("app.duplicates.same_product.MANY_PAIRS", 0)
         assert groups(folding(products, pictures).groups()) == expected
 
 
