@@ -142,7 +142,7 @@ class Indexer:
             else:
                 builder = PartBuilder(
                     self._files, embeddings, self._settings.index_part_rows, fill.fill_part,
-                    partial(self._record_part, build_id), notify,
+                    partial(self._record_part, build_id), self._needed, notify,
                 )  # fmt: skip
                 return self._build_parts(
                     connection, build_id, began, builder, embeddings, user_queries
@@ -186,7 +186,7 @@ class Indexer:
             return build
         finally:
             if not published:
-                builder.remove(self._needed)
+                builder.remove()
 
     def _publish(
         self,

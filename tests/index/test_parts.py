@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -13,7 +14,7 @@ import pytest
 from app.bootstrap import App
 from app.db.queries import index_builds
 from app.index import builder as builders
-from app.index import faiss_index, file_store, kmeans, part_builder
+from app.index import faiss_index, file_store, kmeans, part_builder, recall
 from app.index.builder import Indexer
 from app.index.faiss_index import AnnIndex
 from app.index.id_selectors import ExcludedIds, IdSelector
@@ -192,3 +193,25 @@ def test_files_of_parts_are_deleted_with_their_build(
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_code_that_is_given_up_leaves_the_files_of_a_published_build(
+    app: App, forms: BothForms, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal rows in the same code give equal files."""
+    refill(app, sql, Random(1))
+    small, large = faiss_index.CODES[0], faiss_index.CODES[-1]
+    monkeypatch.setattr(builders._MeasuredIndex, "shortfall", lambda *_: None)
+    monkeypatch.setattr(faiss_index, "codes", lambda rows: (small,))
+    published = forms.rebuild()
+    tune = recall.tune
+
+    def given_up(index: Any, *arguments: Any) -> Any:
+        return tune(index, *arguments) if index.kind == large.kind else None
+
+    monkeypatch.setattr(recall, "tune", given_up)
+    monkeypatch.setattr(faiss_index, "codes", lambda rows: (small, large))
+    newest = forms._parts.rebuild()
+    assert newest.index_kind == large.kind != published.index_kind
+    for file in (*published.files, *newest.files):
+        assert file_store.is_intact(app.files.path(file.sha256), file.sha256)
