@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.api import connections, limits
-from app.api.limits import BodyBudget, ClientGone, read_body
 from app.api.problems import BodyTimeout, BodyTooLarge
+from app.api.request_bodies import BodyBudget, ClientGone, read_body
 from app.bootstrap import App
 from app.errors import Busy
 from support.api_client import ApiClient, api_served
