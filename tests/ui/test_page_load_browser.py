@@ -78,6 +78,12 @@ def photo_below(page: Page) -> float:
     return below
 
 
+def room(page: Page, of: str) -> float:
+    """The height of an element, in pixels."""
+    height: float = page.locator(of).evaluate("each => each.getBoundingClientRect().height")
+    return height
+
+
 def hold(page: Page, pattern: str) -> Callable[[], None]:
     """Hold files back; returns what lets them go."""
     held: list[Route] = []
@@ -128,10 +134,14 @@ def test_a_pair_to_judge_has_room_before_its_pictures_fields_and_form_are_drawn(
         expect(page.locator(".st-key-pair-fields [data-testid=stSkeleton]")).to_be_visible()
         expect(page.locator(".stForm [data-testid=stSkeleton]").first).to_be_visible()
         settled(page)
+        kept = [room(page, of) for of in (".st-key-pair", ".stForm", ".st-key-pair-fields")]
         let_go()
         expect(page.locator(".st-key-pair-fields .title")).to_be_visible()
         expect(page.locator(".stForm").get_by_role("textbox")).to_be_visible()
         assert jumps(page) == []
+        taken = [room(page, of) for of in (".st-key-pair", ".stForm", ".st-key-pair-fields")]
+        assert kept[:2] == pytest.approx(taken[:2], rel=0.15)
+        assert kept[2] > taken[2] / 2  # nothing below the first fields is seen
 
 
 def test_after_a_file_that_cannot_be_loaded_the_page_is_loaded_again_once_and_says_so(
