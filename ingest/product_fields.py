@@ -8,8 +8,8 @@ from typing import Any
 
 from app.catalog.entries import is_filled
 from app.db.text import is_storable
-from app.text_input import parse_price, parse_year
 from app.types import Product
+from app.year_and_price import parse_price, parse_year
 
 COLUMNS = ("sku", "title", "brand", "category", "colour", "year", "price", "currency", "images")
 MAX_INDEXED_LENGTH = 500

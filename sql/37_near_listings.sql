@@ -1,4 +1,4 @@
--- Products with equal keys whose pictures agree; `app/duplicates/joining.py` finds the same.
+-- Products with equal keys whose pictures agree; `app/duplicates/same_product.py` finds the same.
 
 CREATE OR REPLACE FUNCTION analytics._compared_pictures(active public.model, products bigint[])
 RETURNS TABLE (product_id bigint, picture_id bigint, vec halfvec)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from app.api.problems import KeyMissing, KeyRefused, OriginRefused, RateExceeded, ScopeMissing
+from app.api.problems import KeyMissing, KeyRefused, OriginRefused, ScopeMissing
+from app.api.rate_limits import Rates
 from app.operations.api_keys import ApiKey, ApiKeys, Scope
 
 OPEN = ("/healthz", "/openapi.json", "/docs")
@@ -23,8 +21,6 @@ sha256 of the picture, which only an answer or the picture itself tells."""
 ADMIN = ("/v1/status", "/metrics")
 
 WRITE_METHODS = ("PUT", "DELETE", "PATCH")
-
-MAX_BUCKETS = 10_000
 
 
 def required_scope(method: str, path: str) -> Scope | None:
@@ -124,33 +120,6 @@ class Access:
             raise KeyMissing(
                 "Writing needs a key, also on this machine: create one with `lookalike key create "
                 "--scope write`, and send it as `Authorization: Bearer lk_…`."
-            )
-
-
-class Rates:
-    """A token bucket for each key, which holds one second's worth, and no less than `at_least`."""
-
-    def __init__(self, at_least: int = 1) -> None:
-        self._at_least = at_least
-        self._lock = threading.Lock()
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, id_: str, rate: float, count: int = 1) -> None:
-        """Count requests or events. Raises RateExceeded with the seconds to wait."""
-        most, now = max(float(self._at_least), rate), time.monotonic()
-        with self._lock:
-            left, at = self._buckets.pop(id_, (most, now))
-            left = min(most, left + (now - at) * rate)
-            allowed = left >= count
-            self._buckets[id_] = (left - count * allowed, now)
-            while len(self._buckets) > MAX_BUCKETS:
-                self._buckets.popitem(last=False)
-        if not allowed:
-            wait_s = int((count - left) / rate) + 1
-            raise RateExceeded(
-                f"The key allows {rate:g} {'requests' if self._at_least == 1 else 'events'} a "
-                f"second; wait {wait_s} s.",
-                headers={"Retry-After": str(wait_s)},
             )
 
 

@@ -16,9 +16,9 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.api import answers, forms
-from app.api.access import Rates
 from app.api.answers import EventsAnswer
 from app.api.problems import EventsOff, KeyMissing
+from app.api.rate_limits import Rates
 from app.api.requests import Strict
 from app.bootstrap import App
 from app.operations.api_keys import ApiKey

@@ -20,7 +20,7 @@ import anyio
 from app.api import problems
 from app.api.access import Access, Caller, Known, required_scope
 from app.api.coalescing import Coalesced
-from app.api.limits import (
+from app.api.request_bodies import (
     FORM_BYTES,
     MAX_JSON_BYTES,
     MAX_ROWS_BYTES,

@@ -9,8 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import Base64Bytes, Field, ValidationError, model_validator
 
-from app.api.limits import check_json_depth
 from app.api.problems import InvalidRequest
+from app.api.request_bodies import check_json_depth
 from app.api.requests import Strict
 from app.catalog.entries import EVERYTHING, FIELDS, GivenFields
 from app.db.text import is_storable

@@ -27,7 +27,6 @@ from app.db.queries import history, models, pictures, products
 from app.db.queries.history import HistoryRow
 from app.db.queries.products import StoredProduct
 from app.errors import BadInput
-from app.images.colours import colours_of_thumbnail
 from app.types import KeptRun, Model, PictureData
 
 BATCH_PRODUCTS = 64
@@ -203,6 +202,8 @@ class _Batch:
 
     def _kept_pictures(self, entries: Sequence[ProductEntry]) -> dict[bytes, PictureData | None]:
         """The pictures of the entries that exist (None) or are kept in the history, by sha256."""
+        from app.images.colours import colours_of_thumbnail  # loads Pillow
+
         named = sorted({ref.sha256 for entry in entries for ref in entry.pictures})
         there = pictures.ids(self._connection, named)
         missing = [sha256 for sha256 in named if sha256 not in there]

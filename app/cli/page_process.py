@@ -29,6 +29,7 @@ def main() -> None:
 
 
 def _unwind(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would interrupt the clean-up
     raise Terminated
 
 

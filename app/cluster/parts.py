@@ -61,17 +61,22 @@ class PartActor:
         self._build = build
         self._index: AnnIndex | None = None
         self._error: str | None = None
-        if its_version != version("lookalike"):
-            self._error = f"a node has Lookalike {version('lookalike')}, this is {its_version}"
-            return
         self._asked_at = time.monotonic()
-        for task in (self._open, self._end_unused):
+        tasks = [self._end_unused]
+        self._may_open = its_version == version("lookalike")
+        if self._may_open:
+            tasks.append(self._open)
+        else:
+            self._error = f"a node has Lookalike {version('lookalike')}, this is {its_version}"
+        for task in tasks:
             threading.Thread(target=task, name=task.__name__, daemon=True).start()
 
     def is_open(self) -> bool:
         """Whether the part is open; a sign of life. Raises IndexUnreadable if it could not be
-        opened."""
-        self._asked_at = time.monotonic()
+        opened. In another version it never is, so that no sign keeps the actor from its end, after
+        which it is begun again, on a node that was updated meanwhile."""
+        if self._may_open:
+            self._asked_at = time.monotonic()
         if self._index is None and self._error is not None:
             raise IndexUnreadable(self._error)
         return self._index is not None
@@ -90,20 +95,24 @@ class PartActor:
             return index.search_lists(queries, min(k, index.rows), nprobe, selector, passed)
 
     def _open(self) -> None:
-        settings = Settings(**json.loads(self._settings))
         while self._index is None:
-            engine = make_engine(settings)
             try:
-                with engine.connect() as connection:
-                    self._index = IndexFiles(settings.index_folder).read(
-                        self._build,
-                        lambda build: index_builds.read_file(connection, build.id, build.part),
-                    )
-            except LookalikeError as exc:
-                self._error = str(exc)
+                self._index = self._read()
+            except Exception as exc:  # a thread that ends would leave the part closed for ever
+                self._error = str(exc) or type(exc).__name__
                 time.sleep(RETRY_S)
-            finally:
-                engine.dispose()
+
+    def _read(self) -> AnnIndex:
+        settings = Settings(**json.loads(self._settings))
+        engine = make_engine(settings)
+        try:
+            with engine.connect() as connection:
+                return IndexFiles(settings.index_folder).read(
+                    self._build,
+                    lambda build: index_builds.read_file(connection, build.id, build.part),
+                )
+        finally:
+            engine.dispose()
 
     def _end_unused(self) -> None:
         while time.monotonic() - self._asked_at < LEASE_S:
@@ -115,7 +124,8 @@ class RemoteParts:
     """Searches the parts of an index in their actors.
 
     A part that does not answer in time is away: later searches do not wait for it until it has
-    answered the call that was late, or a sign of life after one that failed.
+    answered the call that was late, or a sign of life after one that failed. All are while there is
+    no connection.
     """
 
     def __init__(self, actors: Actors, settings: str, build: Build, wait_s: float) -> None:
@@ -135,6 +145,17 @@ class RemoteParts:
         selector: IdSelector | None, excluded: ExcludedIds | None,
     ) -> list[PartAnswer | None]:  # fmt: skip
         """What each part finds; None for one that did not answer in time."""
+        try:
+            return self._answers(queries, k, nprobe, selector, excluded)
+        except CallFailed as exc:  # not of one part: the connection is lost
+            _log.debug("no part could be asked: %s", exc)
+            return [None] * len(self._parts)
+
+    def _answers(
+        self, queries: Vectors, k: int, nprobe: int,
+        selector: IdSelector | None, excluded: ExcludedIds | None,
+    ) -> list[PartAnswer | None]:  # fmt: skip
+        """The same. Raises CallFailed where the calls of all parts fail."""
         selected = self._sent(selector)
         calls: dict[int, Any] = {}
         for number, part in enumerate(self._parts):
@@ -179,11 +200,12 @@ class RemoteParts:
                 _log.debug("part %s could not be reached: %s", number + 1, exc)
 
     def _started(self, number: int) -> Any:
-        file = self._files[number]
-        name = sha256(index_builds.identity(file).encode()).hexdigest()[:32]
+        # Processes of two versions may run at the same time, as during an upgrade.
+        file, its_version = self._files[number], version("lookalike")
+        name = sha256(f"{its_version} {index_builds.identity(file)}".encode()).hexdigest()[:32]
         return self._actors.start(
-            f"part-{number}-{name}", PartActor, self._settings, file,
-            version("lookalike"), concurrent=CONCURRENT,
+            f"part-{number}-{name}", PartActor, self._settings, file, its_version,
+            concurrent=CONCURRENT,
         )  # fmt: skip
 
     def _not_open(self, number: int) -> str | None:

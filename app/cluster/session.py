@@ -124,7 +124,7 @@ class Actors:
             raise CallFailed("this process is not connected to a Ray cluster any more")
         try:
             yield
-        except (self._ray.exceptions.RayError, ValueError, *_client_errors()) as exc:
+        except Exception as exc:  # Ray says so too that an actor belongs to an earlier connection
             lines = str(exc).strip().splitlines() or [type(exc).__name__]
             raise CallFailed(lines[-1][-REASON_CHARACTERS:]) from exc
 

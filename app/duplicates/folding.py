@@ -28,9 +28,9 @@ from app.duplicates.groups import (
     SimilarPair,
     keeper_order,
 )
-from app.duplicates.joining import DECIMALS, IDENTIFIERS, collect, compared, join
-from app.duplicates.rules import RuleTable
+from app.duplicates.same_product import DECIMALS, IDENTIFIERS, collect, compared, join
 from app.duplicates.word_links import WordLink
+from app.duplicates.word_rules import RuleTable
 from app.types import Verdict
 
 FEW = 8

@@ -13,7 +13,7 @@ from enum import IntEnum
 from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import identifiers
 from app.duplicates.normalization import Identity, identity
-from app.duplicates.rules import same_product
+from app.duplicates.word_rules import same_product
 from app.types import Product
 
 LEAST_COMMON = 0.5

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from app.csv_columns import read_two_columns
 from app.db.engine import check_schema
 from app.db.queries import models, products, verdicts
 from app.duplicates.folding import Folding
@@ -17,7 +18,6 @@ from app.duplicates.groups import DuplicateGroup, FoldCandidate, SimilarPair
 from app.duplicates.picture_loading import picture_loader
 from app.duplicates.union_find import UnionFind
 from app.errors import BadSource, UnknownProduct
-from app.text_input import read_two_columns
 from app.types import Product
 
 MAX_NAMED = 3

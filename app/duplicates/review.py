@@ -14,7 +14,7 @@ from app.db.engine import check_schema, snapshot
 from app.db.queries import calibration, models, products, review_pairs, verdicts
 from app.db.queries.review_pairs import ShownPicture, SkuPair
 from app.duplicates.pair_order import PairEvidence, WaitingPair, evidence
-from app.duplicates.rules import group_by_verdicts, same_product
+from app.duplicates.word_rules import group_by_verdicts, same_product
 from app.errors import UnknownProduct
 from app.types import Calibration, Model, Product, SimilarityLabel, Verdict, label_for
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.duplicates.normalization import Identities, Identity, Words
-from app.duplicates.rules import kind_of, rule_of
 from app.duplicates.typos import PairBudget, typo_pairs
 from app.duplicates.union_find import UnionFind
+from app.duplicates.word_rules import kind_of, rule_of
 
 Spelling = tuple[str, Words]
 """An identity key and the words in order: another order has the same key, but other typos."""

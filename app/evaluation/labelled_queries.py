@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 from sqlalchemy import Engine
 
+from app.csv_columns import read_columns
 from app.db.engine import check_schema
 from app.db.queries import products
 from app.errors import BadImage, BadSource, UnknownProduct
@@ -25,7 +26,6 @@ from app.evaluation.metrics import (
 )
 from app.images.thumbnails import thumbnail
 from app.search.service import SearchService
-from app.text_input import read_columns
 from app.types import Filters, Product, Query
 
 DEPTH = 10

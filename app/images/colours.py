@@ -25,7 +25,7 @@ Plane = NDArray[np.floating[Any]]
 Shares = NDArray[np.float32]
 """How much of each of NAMES a picture shows: (18,), 0 to 1, in all 1."""
 
-VERSION = 1
+VERSION = 2
 """Of the computation; pictures with an older one are computed again."""
 
 SIDE = 32
@@ -50,6 +50,12 @@ MIDDLE, MIDDLE_WEIGHT = 0.75, 1.6
 SURE = 0.8
 LEAST = 20
 """Pixels count from this likelihood on, if there are at least so many."""
+
+SATURATED = {
+    "blue": ((0, 0, 255), (20, 20, 200)),
+    "navy": ((0, 0, 128), (10, 10, 100)),
+}
+"""Further shades, of drawn pictures: by SHADES alone this blue is purple, and this navy blue."""
 
 BITS = 5
 """Of each channel in the table of names by colour."""
@@ -140,7 +146,7 @@ def _tables() -> tuple[Plane, Plane]:
     nearest = np.stack(
         [
             _distance(lab * scale, to_lab(np.array(shades, np.uint8)) * scale)
-            for shades in SHADES.values()
+            for shades in (SHADES[name] + SATURATED.get(name, ()) for name in NAMES)
         ],
         1,
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -28,6 +28,7 @@ from app.index.embedding_reader import (
 )
 from app.index.faiss_index import AnnIndex, Code
 from app.index.file_store import IndexFiles
+from app.index.filling import Fill, fill_here
 from app.index.nominees import TrainedIndex
 from app.index.part_builder import PartBuilder, listed, sha256_of
 from app.index.recall import RecallBenchmark
@@ -39,33 +40,6 @@ RETAINED_BUILDS = 2
 SCREENED_ROWS = 1_000_000
 """From so many rows on a code is tried with the rows nearest to the queries, about 100,000, before
 all rows are encoded."""
-
-
-class Fill(Protocol):
-    """Adds embeddings to an empty index."""
-
-    def __call__(self, index: AnnIndex, source: StoredEmbeddings) -> None:
-        """Add all embeddings of a snapshot."""
-
-    def fill_part(self, index: AnnIndex, source: StoredEmbeddings, bounds: Sequence[int]) -> None:
-        """Add those in ranges of ids, from each bound to before the next one."""
-
-
-class FillHere:
-    """Adds embeddings in this process."""
-
-    def __call__(self, index: AnnIndex, source: Embeddings) -> None:
-        """Add all embeddings."""
-        for ids, vectors in source.blocks():
-            faiss_index.add(index, ids, vectors)
-
-    def fill_part(self, index: AnnIndex, source: StoredEmbeddings, bounds: Sequence[int]) -> None:
-        """Add those in ranges of ids, from each bound to before the next one."""
-        for ids, vectors in source.blocks_of(bounds):
-            faiss_index.add(index, ids, vectors)
-
-
-fill_here = FillHere()
 
 
 class Indexer:
@@ -142,7 +116,7 @@ class Indexer:
             else:
                 builder = PartBuilder(
                     self._files, embeddings, self._settings.index_part_rows, fill.fill_part,
-                    partial(self._record_part, build_id), notify,
+                    partial(self._record_part, build_id), self._needed, notify,
                 )  # fmt: skip
                 return self._build_parts(
                     connection, build_id, began, builder, embeddings, user_queries
@@ -186,7 +160,7 @@ class Indexer:
             return build
         finally:
             if not published:
-                builder.remove(self._needed)
+                builder.remove()
 
     def _publish(
         self,

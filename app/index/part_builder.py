@@ -101,7 +101,8 @@ class PartFiles:
 class PartBuilder:
     """Builds parts of up to so many `rows` each, whose files are in the index folder.
 
-    `announce` is called with each part before its file gets its name.
+    `announce` is called with each part before its file gets its name. Files that are `needed`, by
+    their sha256, are not deleted: a published build of the same rows has the same ones.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class PartBuilder:
         rows: int,
         fill: FillPart,
         announce: Callable[[BuildPart], None],
+        needed: Callable[[str], bool],
         notify: ProgressCallback,
     ) -> None:
         self._files = files
         self._source = source
         self._fill = fill
         self._announce = announce
+        self._needed = needed
         self._notify = notify
         self._groups = _groups(source, rows)
         self._parts: list[BuildPart] = []
@@ -152,10 +155,10 @@ class PartBuilder:
         searcher = PartFiles(self._files, _draft(empty.kind, parameters).files)
         return DraftParts(empty.kind, parameters, self._parts, searcher, self._source, centroids)
 
-    def remove(self, needed: Callable[[str], bool] = lambda sha256: False) -> None:
-        """Delete the files of the parts, except those that a build needs."""
+    def remove(self) -> None:
+        """Delete the files of the parts, except those that are needed."""
         for part in self._parts:
-            if not needed(part.sha256):
+            if not self._needed(part.sha256):
                 self._files.remove(part.sha256)
         self._parts = []
 

@@ -123,9 +123,12 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         for each in reading.corrected
     ]
     if reading.ignored:
-        words = ", ".join(map(repr, reading.ignored))
+        known = [word for word in reading.ignored if word not in reading.unknown]
         how = "Read by the model alone" if "model" in (plan.words or "") else "Ignored"
-        sentences.append(f"{how}, because no product has it or it is too common: {words}.")
+        why = "because no product has it or it is too common"
+        sentences += [f"{how}, {why}: {', '.join(map(repr, known))}."] if known else []
+        words = ", ".join(map(repr, reading.unknown))
+        sentences += [f"Not understood, and ignored: {words}."] if words else []
     means: dict[str, list[str]] = {}
     for used in reading.synonyms:
         means.setdefault(used.word, []).append(used.means)

@@ -10,8 +10,8 @@ from typing import Any
 
 from app.db.queries.filter_sql import COLUMNS, RANGE_COLUMNS
 from app.errors import BadInput
-from app.text_input import parse_price, parse_year
 from app.types import Filters, Value
+from app.year_and_price import parse_price, parse_year
 
 CONDITION = re.compile(r"(?P<name>.*?)\s*(?P<operator><=|>=|=)(?P<value>.*)", re.DOTALL)
 

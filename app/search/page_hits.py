@@ -119,27 +119,39 @@ def page_hits_of(request: PageRequest, size: int) -> PageHits:
     if request.by_photo_and_words:
         return _reranked(request, size)
     if request.catalogue_words is None and request.ranks_pool:
-        page_hits = _by_colours(request, size)
-    elif request.catalogue_words is None:
+        return _by_colours(request, size)
+    if request.catalogue_words is None:
         result = _find(request, replace(request.retrieval, k=size))
         hits = result.candidates.hits
         page_hits = PageHits(result, [(hit, hit.similarity) for hit in hits], len(hits) < size)
-    else:
-        read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
-        page_hits = _fused(request, size, read, *request.catalogue_words)
-    minimum = request.query.min_similarity
-    return page_hits if minimum is None else _at_least(page_hits, minimum)
+        return _at_least(page_hits, request.query.min_similarity)
+    read = max(min(FUSION_FACTOR * size, page_budget.MAX_CANDIDATES), size, MIN_FUSED)
+    return _fused(request, size, read, *request.catalogue_words)
 
 
-def _at_least(page_hits: PageHits, minimum: float) -> PageHits:
+def _at_least(page_hits: PageHits, minimum: float | None, *, all_read: bool = True) -> PageHits:
     """The hits that are similar enough.
 
     Retrieval returns the nearest first. Once one of them is below the minimum, all hits above it
-    are known, including those that words would find further down.
+    are known, including those that words would find further down; unless of those that were ranked
+    anew not `all_read`.
     """
-    cut = _ends_below(page_hits.retrieval, minimum)
-    hits = [(hit, score) for hit, score in page_hits.hits if hit.similarity >= minimum - ROUNDING]
+    if minimum is None:
+        return page_hits
+    cut = _ends_below(page_hits.retrieval, minimum) and all_read
+    hits = _similar_enough(page_hits.hits, minimum)
     return replace(page_hits, hits=hits, exhausted=page_hits.exhausted or cut, cut=cut)
+
+
+def _similar_enough(
+    hits: Sequence[tuple[Hit, float]], minimum: float | None
+) -> list[tuple[Hit, float]]:
+    """Those that reach the minimum similarity; all without one."""
+    return [
+        (hit, score)
+        for hit, score in hits
+        if minimum is None or hit.similarity >= minimum - ROUNDING
+    ]
 
 
 def _ends_below(result: RetrievalResult, minimum: float | None) -> bool:
@@ -167,11 +179,13 @@ def _fused(
     reason = Reason("words", "the words of the catalogue")
     result = RetrievalResult(Candidates((), None, len(by_words)), "words", reason)
     exhausted = len(by_words) < size
+    minimum, all_read = request.query.min_similarity, True
     if request.by_vector and _suffices(request, first, needed):
         exhausted = False
     elif request.by_vector:
         result, scored = _ranked_by_vector(request, replace(retrieval, k=size))
-        by_vector = [hit for hit, _ in scored][:size]
+        scored = _similar_enough(scored, minimum)  # else those of a colour would push them out
+        by_vector, all_read = [hit for hit, _ in scored][:size], len(scored) <= size
         compared = request.snapshot_data.nearest_hits(retrieval, list(by_words))
         hits |= {hit.product_id: hit for hit in (*compared, *by_vector)}
         lists.append((1.0 - weight, [hit.product_id for hit in by_vector]))
@@ -181,7 +195,8 @@ def _fused(
         scores = with_first(
             scores, first, keep_order=query_rewriting.has_every_word(request.reading)
         )
-    return PageHits(result, [(hits[id_], score) for id_, score in scores.items()], exhausted)
+    found_hits = [(hits[id_], score) for id_, score in scores.items()]
+    return _at_least(PageHits(result, found_hits, exhausted), minimum, all_read=all_read)
 
 
 def _ranked_by_vector(
@@ -240,10 +255,12 @@ def _by_colours(request: PageRequest, size: int) -> PageHits:
     retrieval = replace(request.in_snapshot, k=depth, excluded=asked_with, passed=())
     result, ranked = _ranked_by_vector(request, retrieval)
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
+    left = _similar_enough(left, minimum)
+    cut = _ends_below(result, minimum)
     found = len(result.candidates.hits)
     complete = found < max(depth, colour_ranking.POOL_PRODUCTS)
-    exhausted = (complete or _ends_below(result, minimum)) and len(left) <= size
-    return PageHits(result, left[:size], exhausted)
+    exhausted = (complete or cut) and len(left) <= size
+    return PageHits(result, left[:size], exhausted, cut)
 
 
 def _suffices(request: PageRequest, first: Sequence[int], needed: int) -> bool:
@@ -278,8 +295,7 @@ def _reranked(request: PageRequest, size: int) -> PageHits:
         )
     earlier, minimum = set(request.earlier), request.query.min_similarity
     left = [(hit, score) for hit, score in ranked if hit.product_id not in earlier]
-    if minimum is not None:
-        left = [(hit, score) for hit, score in left if hit.similarity >= minimum - ROUNDING]
+    left = _similar_enough(left, minimum)
     cut = _ends_below(result, minimum)
     exhausted = (cut or len(hits) < pool_size) and len(left) <= size
     result = replace(result, reason=result.reason.extended(told))

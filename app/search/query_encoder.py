@@ -25,7 +25,7 @@ from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
 from app.search.windows import TILES, Windows, likeness, same_box, window_grid
-from app.types import Model, Query, Region, Vector, Vectors
+from app.types import Model, Query, Region, Vector, Vectors, WordsReading
 from app.vectors import length, round_to_float16, unit_float64
 
 
@@ -357,6 +357,17 @@ def word_readers(encoded: EncodedQuery, *, catalogue: bool) -> str | None:
     """What read the words of a query, as in `Plan.words`; None without words."""
     readers = [("model", encoded.words is not None), ("catalogue", catalogue)]
     return " and ".join(name for name, read in readers if read) or None
+
+
+def with_unknown(reading: WordsReading, words: str, model: Model) -> WordsReading:
+    """How the catalogue read words, with those of the ignored ones that the text side of the model
+    has no idea of either."""
+    space = word_space.of_model(model) if reading.ignored else None
+    if space is None:
+        return reading
+    unknown = {word.casefold() for word in space.read(words).unknown}
+    told = tuple(word for word in reading.ignored if word.casefold() in unknown)
+    return replace(reading, unknown=told)
 
 
 def round_query(vector: Vector | None, model: Model) -> Vector:

@@ -38,6 +38,7 @@ from app.search.query_encoder import (
     has_pictures,
     product_vector,
     round_query,
+    with_unknown,
     word_readers,
 )
 from app.search.query_sampler import QuerySampler
@@ -181,6 +182,9 @@ class SearchService:
             outcome = replace(outcome, matches=matches)
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
+        if outcome.reading is not None and encoded.words is not None:
+            told = with_unknown(outcome.reading, query.words or "", outcome.model)
+            outcome = replace(outcome, reading=told)
         plan = build_plan(outcome, query, timer)
         if len(outcome.matches) < query.k and filter_values.may_be_unknown(
             query.filters, found=bool(outcome.matches)

@@ -153,13 +153,15 @@ class WordsReading:
     """How the catalogue read the words of a query, in a text search configuration (`language`).
 
     `ignored` are words that no product has and none is spelt like, and words too common to search
-    for.
+    for; `unknown` are those of them that the text side of the embedded encoder has no idea of
+    either.
     """
 
     language: str
     corrected: tuple[Correction, ...] = ()
     synonyms: tuple[SynonymUsed, ...] = ()
     ignored: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,13 +131,17 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         for each in reading.corrected
     ]
     if reading.ignored:
-        words = ", ".join(map(quoted, reading.ignored))
+        others = [word for word in reading.ignored if word not in reading.unknown]
+        words = ", ".join(map(quoted, others))
         text = _("Ignored, because no product has it or it is too common: {words}.")
         if "model" in (plan.words or ""):
             text = _(
                 "Read by the model alone, because no product has it or it is too common: {words}."
             )
-        sentences.append(text.format(words=words))
+        sentences += [text.format(words=words)] if words else []
+    if reading.unknown:
+        words = ", ".join(map(quoted, reading.unknown))
+        sentences.append(_("Not understood, and ignored: {words}.").format(words=words))
     sentences += _synonym_texts(reading.synonyms)
     sentences += [f"{_capital(engine_text(text))}." for text in plan.not_tried]
     return tuple(sentences)

@@ -35,6 +35,7 @@ TEXTS = {
     ),
     "reload": N_("Load again"),
     "close": N_("Close"),
+    "help": N_("Help for {name}"),
 }
 """What the script says, by its names."""
 

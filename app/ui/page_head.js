@@ -69,5 +69,14 @@
       document.cookie = `lookalike-language=${found[1]}; path=/; max-age=${YEAR_S}; SameSite=Lax`;
     }
   };
-  new MutationObserver(follow).observe(document, { subtree: true, childList: true });
+  // The signs that explain a field: their label is Streamlit's own, in English.
+  const HELP = "Help for ";
+  const translate = () => {
+    for (const sign of document.querySelectorAll(`[aria-label^="${HELP}"]`)) {
+      const name = sign.getAttribute("aria-label").slice(HELP.length);
+      sign.setAttribute("aria-label", texts.help.replace("{name}", () => name));
+    }
+  };
+  const changed = () => { follow(); translate(); };
+  new MutationObserver(changed).observe(document, { subtree: true, childList: true });
 }

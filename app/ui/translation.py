@@ -46,10 +46,11 @@ def language() -> str:
 
 def restore() -> None:
     """Take the language from the address, in a new session and when the user went back or forward
-    to one that names another."""
+    to one that names another. One that an address names counts as chosen: other pages do not have
+    it in their addresses."""
     state, asked = st.session_state, st.query_params.get(PARAMETER, "")
     if asked in languages():
-        state[LANGUAGE] = asked
+        choose(asked)
     elif LANGUAGE not in state:
         header = st.context.locale or st.context.headers.get("Accept-Language") or ""
         cookies = st.context.cookies

@@ -28,8 +28,8 @@ from app.cluster.session import Cluster, connect
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.index import faiss_index, kmeans
-from app.index.builder import Fill, fill_here
 from app.index.embedding_reader import open_embeddings, sample_rows
+from app.index.filling import Fill, fill_here
 from app.models import backfill
 from bench.cluster.task_cost import cpu_of, cpu_seconds
 from bench.data import synthetic_photos

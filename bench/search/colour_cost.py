@@ -49,8 +49,8 @@ NOT_FILLED = "UPDATE picture_colours SET version = 0"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--block", type=int, default=10, help="queries of a kind per round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--block", type=int, default=5, help="queries of a kind per round")
     options = parser.parse_args()
     report = BenchmarkReport("colour_cost", f"Colours of pixels, {os.cpu_count()} cores")
     with catalogue(options.rows, own=True) as app:

@@ -24,7 +24,7 @@ from app.search.confidence import ALIKE, BORDER, LEAST_TEXTURE, TEXTURE
 from app.search.regions import seen_photo
 from bench.data.pasted_photos import SETS
 from bench.search.cross_fitting import half
-from bench.search.objects import CachedEncoder, Catalogue, Photo, photos
+from bench.search.photo_answers import CachedEncoder, Catalogue, Photo, photos
 
 MISSED = 0.04
 FITTED = {"clean": 3.0, "packaged": 1.0, "loose": 2.0, "plain": 1.0}

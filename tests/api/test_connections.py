@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.api import connections, limits
-from app.api.limits import BodyBudget, ClientGone, read_body
+from app.api import connections, request_bodies
 from app.api.problems import BodyTimeout, BodyTooLarge
+from app.api.request_bodies import BodyBudget, ClientGone, read_body
 from app.bootstrap import App
 from app.errors import Busy
 from support.api_client import ApiClient, api_served
@@ -224,7 +224,7 @@ def test_a_body_that_stops_is_given_up_and_not_counted() -> None:
 
 
 def test_the_depth_of_json_ignores_what_is_in_texts() -> None:
-    limits.check_json_depth(b'{"a": "[[[[", "b": "\\"[[[[", "c": [1]}', most=2)
-    with pytest.raises(limits.InvalidRequest):
-        limits.check_json_depth(b'[{"a": [1]}]', most=2)
-    limits.check_json_depth(b"[]" * 100, most=1)
+    request_bodies.check_json_depth(b'{"a": "[[[[", "b": "\\"[[[[", "c": [1]}', most=2)
+    with pytest.raises(request_bodies.InvalidRequest):
+        request_bodies.check_json_depth(b'[{"a": [1]}]', most=2)
+    request_bodies.check_json_depth(b"[]" * 100, most=1)

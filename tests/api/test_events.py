@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from app.api.access import Rates
 from app.api.events import MAX_EVENTS
 from app.api.problems import RateExceeded
+from app.api.rate_limits import Rates
 from app.bootstrap import App
 from app.cli import cli
 from app.errors import BadSource

@@ -151,14 +151,16 @@ def test_all_processes_tell_the_metrics_of_all_and_know_of_a_revocation_at_once(
             assert server.get("/v1/products/P0001", key)[0] == 401
 
 
+def listens(process: psutil.Process) -> bool:
+    """Whether a process accepts connections."""
+    return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
+
+
 def test_a_process_that_ends_is_started_again(server: Served) -> None:
     first, second = server.children()
     first.kill()
     wait_until(
-        lambda: (
-            {*server.children()} > {second}
-            and all(child.net_connections() for child in server.children())
-        ),
+        lambda: {*server.children()} > {second} and all(map(listens, server.children())),
         "the process is not started again",
     )
     for _ in range(CONNECTIONS):

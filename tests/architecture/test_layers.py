@@ -27,7 +27,7 @@ ROWS = [
     app.index app.duplicates app.encoders app.cluster.session app.cluster.portable_settings
     app.db app.images app.cluster.attempts
     app.types app.errors app.config app.concurrency app.atomic_files \
-        app.text_input app.vectors app.secret_files app
+        app.csv_columns app.year_and_price app.vectors app.secret_files app
     """.strip().splitlines()
 ]
 SIBLINGS = {
@@ -37,7 +37,7 @@ SIBLINGS = {
     ("app.types", "app.errors"),
     ("app.config", "app.errors"),
     ("app.atomic_files", "app.errors"),
-    ("app.text_input", "app.errors"),
+    ("app.csv_columns", "app.errors"),
     ("app.secret_files", "app.errors"),
     ("app.vectors", "app.types"),
 }

@@ -54,7 +54,7 @@ def test_the_command_line_imports_only_click_at_startup(program: str) -> None:
     modules = loaded(program)
     assert foreign(modules) == {"app", "click"}
     ours = {name for name in modules if name.startswith("app")}
-    assert ours == {"app", "app.cli", "app.cli.lazy_group", "app.errors"}
+    assert ours == {"app", "app.cli", "app.cli.ending", "app.cli.lazy_group", "app.errors"}
 
 
 def test_status_does_not_load_modules_of_the_search(database_url: str, tmp_path: Path) -> None:

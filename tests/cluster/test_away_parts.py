@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from app.cluster import parts
+from app.cluster import parts, session
 from app.cluster.parts import RemoteParts
 from app.cluster.session import Actors, CallFailed
+from app.config import Settings
+from app.errors import IndexUnreadable
+from app.index.id_selectors import IdSelector
 from app.types import Build
 
 
@@ -31,6 +36,9 @@ class HandActors:
     def start(self, name: str, kind: type, settings: str, build: Build, *_: Any, **__: Any) -> int:
         assert build.part is not None
         return build.part
+
+    def share(self, value: Any) -> Any:
+        return value
 
     def call(self, actor: int, method: str, *_: Any) -> Call:
         self.calls.append(Call(actor, method))
@@ -112,3 +120,72 @@ def test_without_a_connection_nothing_begins_a_cluster() -> None:
     ray = SimpleNamespace(is_initialized=lambda: False)
     with pytest.raises(CallFailed, match="not connected"):
         Actors(ray, 1.0).start("name", object, concurrent=1)
+
+
+@pytest.mark.parametrize("step", ["share", "call", "wait", "result"])
+def test_a_connection_that_is_lost_leaves_all_parts_out_wherever_it_is_noticed(
+    searcher: RemoteParts, actors: HandActors, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """PostgreSQL answers the search."""
+    monkeypatch.setattr(parts, "SHARED_BYTES", 0)
+    query, selector = np.ones((1, 1), np.float32), IdSelector(np.arange(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(actors, step, _lost)
+        assert searcher.search_parts(query, 1, 1, selector, None) == [None] * 3
+    searcher.search_parts(query, 1, 1, selector, None)
+    assert answering(searcher) == [True] * 3
+
+
+def _lost(*_: object, **__: object) -> Any:
+    raise CallFailed("this process is not connected to a Ray cluster any more")
+
+
+def test_an_actor_of_another_version_ends_whoever_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Then it is begun again, on a node that may have been updated; processes of two versions have
+    actors of their own."""
+    ended = Event()
+    monkeypatch.setattr(session, "end_this_actor", ended.set)
+    monkeypatch.setattr(parts, "LEASE_S", 0.0)
+    actor = parts.PartActor("{}", cast(Build, None), "0.0.1")
+    with pytest.raises(IndexUnreadable, match=r"this is 0\.0\.1"):
+        actor.is_open()
+    assert ended.wait(30)
+    asked_at = actor._asked_at
+    with pytest.raises(IndexUnreadable):
+        actor.is_open()
+    assert actor._asked_at == asked_at
+
+
+def test_a_part_that_cannot_be_opened_is_tried_again_whatever_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried, opened = list[str](), Event()
+
+    def engine(settings: Settings) -> Any:
+        tried.append(settings.model_dump_json())
+        if len(tried) == 1:
+            raise MemoryError
+        opened.set()
+        raise IndexUnreadable("enough")
+
+    monkeypatch.setattr(parts, "RETRY_S", 0.0)
+    monkeypatch.setattr(parts, "make_engine", engine)
+    monkeypatch.setattr(parts.PartActor, "_end_unused", lambda self: None)
+    actor = parts.PartActor("{}", cast(Build, None), version("lookalike"))
+    try:
+        assert opened.wait(30)
+    finally:
+        actor._index = cast(Any, object())
+
+
+def test_whatever_ray_raises_is_a_call_that_failed() -> None:
+    """As a bare Exception for an actor of a connection that was lost and made again."""
+
+    def wait(*_: object, **__: object) -> None:
+        raise Exception("Failed to submit task to actor: it's from a different cluster")
+
+    actors = Actors(SimpleNamespace(is_initialized=lambda: True, wait=wait), 1.0)
+    with pytest.raises(CallFailed, match="from a different cluster"):
+        actors.wait([object()], 0)

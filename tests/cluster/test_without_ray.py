@@ -60,8 +60,12 @@ def test_without_ray_the_option_says_what_to_install(
         ("127.0.0.1:1", "Connection refused"),
     ],
 )
-def test_an_address_without_a_cluster_is_said_at_once(address: str, reason: str) -> None:
-    pytest.importorskip("ray")
+def test_an_address_without_a_cluster_is_said_at_once(
+    address: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    # Other tests of this process may have a cluster, which would be used.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(RayUnavailable, match=reason), connect(address, 1):
         pass
 

@@ -46,6 +46,8 @@ DISABLED_RULES = {
     "prefer-robust-stmts": "IF NOT EXISTS would keep the invalid index of an interrupted "
     "attempt: it is dropped first, and a test interrupts one",
     "prefer-bigint-over-int": "models and counts of pairs stay far below 2^31",
+    "prefer-bigint-over-smallint": "numbers of colours, their shares and the version of their "
+    "computation stay far below 2^15",
 }
 """Rules of squawk that are disabled, with the reason."""
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.duplicates import joining
+from app.duplicates import same_product
 from app.duplicates.evidence import FoldCuts, PictureEvidence
 from app.duplicates.folding import Folding
 from app.duplicates.general_words import is_generic
@@ -294,14 +294,14 @@ def test_parts_are_folded_as_the_whole_is(
 def test_of_many_equal_listings_only_the_first_is_compared_with_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.duplicates.joining.MANY_PAIRS", 10)
+    monkeypatch.setattr("app.duplicates.same_product.MANY_PAIRS", 10)
     compared: list[int] = []
-    measure = joining.nearest_distances
+    measure = same_product.nearest_distances
     monkeypatch.setattr(
-        joining, "nearest_distances",
+        same_product, "nearest_distances",
         lambda first, second: compared.append(len(first) * len(second)) or measure(first, second),
     )  # fmt: skip
-    monkeypatch.setattr(joining, "distance_blocks", lambda first, second: iter(()))
+    monkeypatch.setattr(same_product, "distance_blocks", lambda first, second: iter(()))
     titles = {"A": "Marria blazer", "B": "Marira blazer"}
     products = [product(f"{side}{n}", titles[side]) for side in "AB" for n in range(9)]
     found = folding(products, {each.sku: at(0) for each in products})
@@ -315,7 +315,7 @@ def test_comparing_with_the_first_only_changes_no_group(
 ) -> None:
     expected = groups(folding(products, pictures).groups())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.duplicates.joining.MANY_PAIRS", 0)
+        patch.setattr("app.duplicates.same_product.MANY_PAIRS", 0)
         assert groups(folding(products, pictures).groups()) == expected
 
 

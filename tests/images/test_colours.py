@@ -67,6 +67,12 @@ def test_the_colours_of_a_thumbnail_are_a_byte_each_and_the_same_each_time() -> 
     assert colours.shares[0] > 230
 
 
+@pytest.mark.parametrize(("rgb", "name"), [((0, 0, 255), "blue"), ((0, 0, 128), "navy")])
+def test_saturated_blue_and_navy_have_their_names(rgb: tuple[int, int, int], name: str) -> None:
+    shares = visible_colours(product(rgb, (255, 255, 255)))
+    assert NAMES[int(shares.argmax())] == name
+
+
 def test_a_damaged_thumbnail_has_no_colours() -> None:
     file = BytesIO()
     product((200, 25, 35), (255, 255, 255)).save(file, "JPEG")

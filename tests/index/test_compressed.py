@@ -17,7 +17,7 @@ from app.bootstrap import App
 from app.db.engine import snapshot
 from app.db.queries import index_delta
 from app.errors import IndexUnreadable
-from app.index import builder, faiss_index, faiss_io, recall
+from app.index import builder, faiss_index, faiss_io, filling, recall
 from app.index.embedding_reader import EmbeddingSnapshot, random_mask, sample_rows
 from app.index.faiss_index import CODES, FLOAT16, AnnIndex, Code, deep_search_size
 from app.index.file_store import IndexFiles
@@ -349,7 +349,7 @@ def test_no_rows_are_encoded_in_a_code_that_fails_with_the_nearest_ones(
 
     def fill(index: AnnIndex) -> None:
         filled.append(index.parameters["bits"])
-        builder.fill_here(index, source)
+        filling.fill_here(index, source)
 
     def bits() -> int:
         filled.clear()

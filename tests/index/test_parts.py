@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 
 from app.bootstrap import App
+from app.config import Settings
 from app.db.queries import index_builds
 from app.index import builder as builders
-from app.index import faiss_index, file_store, kmeans, part_builder
+from app.index import faiss_index, file_store, kmeans, part_builder, recall
 from app.index.builder import Indexer
 from app.index.faiss_index import AnnIndex
 from app.index.id_selectors import ExcludedIds, IdSelector
 from app.index.parted_index import LocalParts, PartedIndex
 from app.operations.integrity.findings import Finding
 from app.operations.integrity.index import find
-from app.types import Build, BuildPart, Filters
+from app.types import Build, BuildPart, Filters, Query
 from support import random_catalogue
 from support.cluster_runs import vectors_by_list
+from support.colours import choose_colours
+from support.paths import REPO
 from support.random_shop import random_query, refill
+from support.region_colours import choose_region_colours
+from support.scenes import FIRST, SECOND, sku, two
+from support.shop import add, numbered
 from support.two_forms import BothForms, answered, by_list, small_parts
 
 FILTERS = (
@@ -192,3 +202,95 @@ def test_files_of_parts_are_deleted_with_their_build(
 
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_photo_with_objects_finds_in_parts_what_one_file_finds(
+    settings: Settings, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the statement of all lists, with a filter in several, with pages and with a delta."""
+    small_parts(monkeypatch)
+    with App(settings, choose=choose_region_colours) as app:
+        forms = BothForms(app, part_rows=90)
+        add(app, numbered(200), category="blazer")
+        add(app, numbered(100, 200), category="shirt")
+        forms.rebuild()
+        add(app, numbered(4, 300), category="blazer")
+        queries = [
+            Query(picture=two(), k=k, fold=fold, filters=filters, shown=shown)
+            for k, fold in ((3, True), (5, False))
+            for filters in (Filters(), Filters({"category": "blazer"}))
+            for shown in ((), (sku(FIRST), sku(SECOND), sku(301)))
+        ]
+        found = [app.search.search(query) for query in queries]
+        paths = {each.plan.path for each in found if each.plan.build == forms.parts.id}
+        assert paths == {"faiss", "faiss-filtered"}
+        assert {len(each.regions) for each in found} == {2}
+        with forms.only_one_file(sql):
+            expected = [app.search.search(query) for query in queries]
+        assert forms.one.id in {each.plan.build for each in expected}
+        assert [answered(each) for each in found] == [answered(each) for each in expected]
+
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None
+from app.bootstrap import App
+from app.config import Settings
+from app.types import Query
+from support.colours import choose_colours
+
+with App(Settings.model_validate_json(sys.argv[1]), choose=choose_colours) as app:
+    app.search.open_index()
+    plan = app.search.search(Query(sku="7", k=3)).plan
+    print(plan.path, plan.build)
+"""
+
+
+def test_a_process_without_ray_opens_and_searches_a_build_in_parts(
+    app: App, forms: BothForms
+) -> None:
+    random_catalogue.fill(app, 24)
+    build = forms.rebuild()
+    program = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, app.settings.model_dump_json()],
+        env=os.environ | {"PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'tests'}"},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert program.stdout == f"faiss {build.id}\n"
+
+
+def test_a_cluster_is_named_and_ray_is_missing(
+    settings: Settings, app: App, forms: BothForms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_catalogue.fill(app, 24)
+    forms.rebuild()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    named = settings.model_copy(update={"search_on": "ray://127.0.0.1:1"})
+    with App(named, choose=choose_colours) as other:
+        other.search.open_index()
+        query = Query(sku="7", k=3)
+        found, expected = (each.search.search(query) for each in (other, app))
+    assert found.plan.path == "exact" and found.matches == expected.matches
+    assert "pip install 'lookalike[ray]'" in found.plan.reason
+
+
+def test_a_code_that_is_given_up_leaves_the_files_of_a_published_build(
+    app: App, forms: BothForms, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal rows in the same code give equal files."""
+    refill(app, sql, Random(1))
+    small, large = faiss_index.CODES[0], faiss_index.CODES[-1]
+    monkeypatch.setattr(builders._MeasuredIndex, "shortfall", lambda *_: None)
+    monkeypatch.setattr(faiss_index, "codes", lambda rows: (small,))
+    published = forms.rebuild()
+    tune = recall.tune
+
+    def given_up(index: Any, *arguments: Any) -> Any:
+        return tune(index, *arguments) if index.kind == large.kind else None
+
+    monkeypatch.setattr(recall, "tune", given_up)
+    monkeypatch.setattr(faiss_index, "codes", lambda rows: (small, large))
+    newest = forms._parts.rebuild()
+    assert newest.index_kind == large.kind != published.index_kind
+    for file in (*published.files, *newest.files):
+        assert file_store.is_intact(app.files.path(file.sha256), file.sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from app.encoders import colour_words
 from app.encoders.base import EMBEDDED, EncoderChoice, WordReader
 from app.images.basic_colours import NAMES
 from app.images.colours import VERSION
-from app.search import colour_ranking, query_encoder
+from app.search import colour_ranking, page_hits, query_encoder
 from app.types import Colours, Filters, Hit, Query, Vectors
 from support.exact import skus
 from support.shop import add
@@ -198,3 +199,19 @@ def test_a_model_whose_words_are_its_own_ranks_by_its_vectors_alone() -> None:
     colours = query_encoder._read(asked, reader).colours
     assert colours is not None and colours.sum(1).tolist() == [-1, 1]
     assert query_encoder._read(Query(words="40 dress"), reader).colours is None
+
+
+@pytest.mark.parametrize("words_by", [None, "model"])
+def test_less_similar_products_of_a_colour_push_out_none_that_reach_the_minimum(
+    shop: App, monkeypatch: pytest.MonkeyPatch, words_by: str | None
+) -> None:
+    monkeypatch.setattr(page_hits, "MIN_FUSED", 1)
+    monkeypatch.setattr(page_hits, "FUSION_FACTOR", 1)
+    query = Query(words="40 red", words_by=words_by, k=60)  # type: ignore[arg-type]
+    every = shop.search.search(query).matches
+    minimum = sorted(match.similarity for match in every)[-5]
+    reaching = [match.product.sku for match in every if match.similarity >= minimum]
+    assert len(reaching) == 5 and not {"P07", "P31"} & set(reaching)
+    for k in (1, 2, 5, 20):
+        found = shop.search.search(replace(query, k=k, min_similarity=minimum))
+        assert skus(found) == reaching[:k]

@@ -10,10 +10,13 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import EMBEDDED, EncoderChoice, WordReader
+from app.encoders.word_space import word_space
 from app.errors import NoWords
 from app.models.encoder_pool import EncoderPool
 from app.search.explain import reading_texts
-from app.types import Query, Vectors
+from app.search.query_encoder import with_unknown
+from app.types import Model, Query, Vectors
+from app.ui.engine_texts import reading_texts as on_page
 from support.shop import add
 from support.text_encoder import TextEncoder, add_titled, ask, skus
 
@@ -69,6 +72,23 @@ def test_words_that_no_product_has_are_answered_by_the_model(shop: App) -> None:
     assert "SEVEN" in skus(result)
     assert result.plan.words == "model and catalogue"
     assert any(told.startswith("Read by the model alone") for told in reading_texts(result.plan))
+
+
+def test_words_that_the_model_does_not_know_either_are_told_apart(
+    shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = Model(1, EMBEDDED, "2-x", word_space("2").dim, "")
+    told = lambda reading, words, model: with_unknown(reading, words, newest)  # noqa: E731
+    monkeypatch.setattr("app.search.service.with_unknown", told)
+    plan = shop.search.search(Query(words="sandal xyzzyqq 7", k=3)).plan
+    assert plan.reading is not None and plan.reading.unknown == ("xyzzyqq",)
+    sentences = reading_texts(plan)
+    assert "Not understood, and ignored: 'xyzzyqq'." in sentences
+    [read] = [each for each in sentences if each.startswith("Read by the model alone")]
+    assert "sandal" in read and "xyzzyqq" not in read
+    assert [each for each in on_page(plan) if "xyzzyqq" in each] == [
+        "Not understood, and ignored: “xyzzyqq”."
+    ]
 
 
 def test_of_words_that_the_model_has_no_idea_of_the_catalogue_answers_alone(shop: App) -> None:

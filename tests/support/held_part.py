@@ -7,7 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.cluster import parts
 from app.cluster.parts import PartActor
+from app.types import Build
+
+BRIEF_S = 4.0
+"""Seconds for which a BriefPart goes on without being asked for."""
 
 
 class HeldPart(PartActor):
@@ -25,3 +30,15 @@ class HeldPart(PartActor):
         import ray  # in a worker of a cluster
 
         return str(ray.get_runtime_context().get_node_id())
+
+
+class BriefPart(PartActor):
+    """Ends soon when no process asks for it any more."""
+
+    def __init__(self, settings: str, build: Build, its_version: str) -> None:
+        parts.LEASE_S = BRIEF_S
+        super().__init__(settings, build, its_version)
+
+    def process(self) -> int:
+        """The process that it runs in."""
+        return os.getpid()

@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Where other tests fill the memory, Ray would kill workers: it looks at that of the machine.
     "RAY_memory_monitor_refresh_ms": "0",
+    # Where other tests run, workers would wait for their turn.
+    "RAY_worker_niceness": "0",
     # A busy machine takes its time.
     "RAY_gcs_server_port_wait_time_s": "300",
     "RAY_agent_register_timeout_ms": "300000",

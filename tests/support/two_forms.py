@@ -10,7 +10,7 @@ import pytest
 
 from app.bootstrap import App
 from app.index import faiss_index
-from app.index.builder import Indexer
+from app.index.builder import Fill, Indexer, fill_here
 from app.index.faiss_index import AnnIndex
 from app.index.faiss_library import faiss
 from app.types import Build, SearchResult
@@ -37,7 +37,11 @@ class BothForms:
 
     def rebuild(self) -> Build:
         self.one = self._one.rebuild()
-        self.parts = self._parts.rebuild()
+        return self.rebuild_parts()
+
+    def rebuild_parts(self, filled: Fill = fill_here) -> Build:
+        """The build in parts alone, filled otherwise."""
+        self.parts = self._parts.rebuild(fill=filled)
         return self.parts
 
     @contextmanager

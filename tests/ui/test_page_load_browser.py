@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from app.ui.page_files import document
 from support.browsing import SOON_MS, Shop, Tabs, search_photo, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("search_page")]
@@ -77,6 +78,12 @@ def photo_below(page: Page) -> float:
     return below
 
 
+def room(page: Page, of: str) -> float:
+    """The height of an element, in pixels."""
+    height: float = page.locator(of).evaluate("each => each.getBoundingClientRect().height")
+    return height
+
+
 def hold(page: Page, pattern: str) -> Callable[[], None]:
     """Hold files back; returns what lets them go."""
     held: list[Route] = []
@@ -127,10 +134,14 @@ def test_a_pair_to_judge_has_room_before_its_pictures_fields_and_form_are_drawn(
         expect(page.locator(".st-key-pair-fields [data-testid=stSkeleton]")).to_be_visible()
         expect(page.locator(".stForm [data-testid=stSkeleton]").first).to_be_visible()
         settled(page)
+        kept = [room(page, of) for of in (".st-key-pair", ".stForm", ".st-key-pair-fields")]
         let_go()
         expect(page.locator(".st-key-pair-fields .title")).to_be_visible()
         expect(page.locator(".stForm").get_by_role("textbox")).to_be_visible()
         assert jumps(page) == []
+        taken = [room(page, of) for of in (".st-key-pair", ".stForm", ".st-key-pair-fields")]
+        assert kept[:2] == pytest.approx(taken[:2], rel=0.15)
+        assert kept[2] > taken[2] / 2  # nothing below the first fields is seen
 
 
 def test_after_a_file_that_cannot_be_loaded_the_page_is_loaded_again_once_and_says_so(
@@ -190,3 +201,13 @@ def _body(address: str) -> bytes:
         return answer(address, accept="*/*")[0]
     except OSError:  # not found
         return b""
+
+
+def test_the_signs_that_explain_a_field_are_named_in_german(browser: Browser) -> None:
+    with separate_tab(browser) as page:
+        empty = '<html lang="en"><head></head><body></body></html>'
+        page.set_content(document(empty, (), "de").decode())
+        page.evaluate(
+            "document.body.innerHTML = '<button aria-label=\"Help for Ihr Name\">?</button>'"
+        )
+        expect(page.get_by_role("button", name="Hilfe zu Ihr Name", exact=True)).to_be_visible()

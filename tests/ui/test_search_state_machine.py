@@ -130,7 +130,8 @@ class User:
         photo = parse_qs(urlsplit(self.page.url).query)["photo"][0]
         assert photo not in self.kept
         self.kept.add(photo)
-        self.ask(**(REFERENCES | {"photo": photo}))
+        words = {"words": ""} if self.form.compares else {}  # those typed for another picture
+        self.ask(**(REFERENCES | words | {"photo": photo}))
 
     def remove_photo(self) -> None:
         self.page.get_by_role("button", name="Remove photo").click()

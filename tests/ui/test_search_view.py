@@ -20,6 +20,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.encoders.base import EncoderChoice
 from app.images.sandbox import PictureSandbox
+from app.search import confidence
 from app.ui import shared
 from app.ui.components import pins
 from app.ui.search_form.uploads import PHOTOS, PREVIEWS, VECTORS
@@ -280,6 +281,68 @@ def test_another_photo_is_searched_as_a_whole(goods: App, visit: Visit) -> None:
     upload(page, 8)
     assert widget(page, "slider", "across").value == (0, 100)
     assert skus(page)[0] == "P0008"
+
+
+def test_words_typed_for_a_photo_do_not_rank_the_next_one(goods: App, visit: Visit) -> None:
+    page = visit(text="title", brand="Kestrel")
+    upload(page, 7)
+    assert asked(page)["text"] == ["title"]  # a photo for the words
+    upload(page, 9)
+    assert asked(page) == {"brand": ["Kestrel"]}
+    assert (skus(page)[0], widget(page, "text_input", "words").value) == ("P0009", "")
+    recent = [each for each in page.button if (each.key or "").startswith("recent-")]
+    next(each for each in recent if "Photo" in each.label and "title" in each.label).click().run()
+    assert asked(page)["text"] == ["title"]  # the photo before, with its words
+
+
+def notes(page: AppTest) -> str:
+    """What the captions of the page say, without Markdown escapes."""
+    return " ".join(re.sub(r"\\(.)", r"\1", each.value) for each in page.caption)
+
+
+@pytest.fixture
+def calibrated(goods: App, encoder: WatchedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model tells photos that have a close match: those of products have a similarity of 1."""
+    curve = confidence.Curve(0.9, 0.05, 0.98)
+    curves = confidence.Curves(whole=curve, objects=curve, filled_from=0.0)
+    monkeypatch.setattr(confidence, "SHIPPED", {encoder.fingerprint: curves})
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_words_do_not_hide_that_a_photo_has_no_close_match(goods: App, visit: Visit) -> None:
+    page = upload(visit(), 5000)
+    assert "No close match: these" in notes(page) and "add words" in notes(page)
+    before = searches()
+    page = widget(page, "text_input", "words").set_value("title").run()
+    assert "No close match for the photo itself" in notes(page) and "add words" not in notes(page)
+    assert searches() == before + 1  # what the search without words said is known
+    assert "No close match for the photo itself" in notes(upload(visit(text="title"), 5000))
+    assert "No close match" not in notes(upload(visit(text="title"), 7))
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_no_close_match_among_what_passes_filters_names_them(goods: App, visit: Visit) -> None:
+    page = upload(visit(brand="Alder"), 7)  # the photo of a product of another brand
+    assert "No close match among what passes your filters" in notes(page)
+    page = next(each for each in page.button if each.key == "clear-note").click().run()
+    assert (asked(page), skus(page)[0]) == ({}, "P0007")
+    assert "No close match" not in notes(page)
+
+
+def test_results_for_a_photo_and_words_are_not_in_the_order_of_similarity(
+    goods: App, visit: Visit
+) -> None:
+    page = upload(visit(), 7)
+    assert "Most similar first" in notes(page)
+    widget(page, "text_input", "words").set_value("title").run()
+    assert "Best match first" in notes(page) and "Most similar first" not in notes(page)
+
+
+def test_why_there_are_fewer_results_stands_beside_their_number(goods: App, visit: Visit) -> None:
+    page = visit(sku="P0001", brand="Alder", year="2015")
+    said = [re.sub(r"\\(.)", r"\1", each.value) for each in page.caption]
+    assert "Most similar first. 2 products match these filters." in said
+    assert "Most similar first" in [each.value for each in visit(sku="P0001").caption]
 
 
 def test_a_region_too_small_is_an_error_message(goods: App, visit: Visit) -> None:
@@ -583,7 +646,7 @@ def test_the_page_shows_the_age_of_the_index(goods: App, visit: Visit) -> None:
 def test_another_reference_takes_the_place_of_the_one_before(goods: App, visit: Visit) -> None:
     page = visit(sku="P0001", text="title", weight="0.8", brand="Kestrel")
     upload(page, 7)
-    assert asked(page) == {"text": ["title"], "weight": ["0.8"], "brand": ["Kestrel"]}
+    assert asked(page) == {"weight": ["0.8"], "brand": ["Kestrel"]}
     press(page, "More like this")
     assert not page.exception
     assert asked(page) == {"sku": ["P0007"], "weight": ["0.8"], "brand": ["Kestrel"]}

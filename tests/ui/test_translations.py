@@ -230,6 +230,25 @@ def test_a_language_comes_from_the_address_a_choice_the_setting_or_the_browser()
         languages.check_language("klingon")
 
 
+def test_the_language_of_an_address_is_kept_for_pages_without_it() -> None:
+    def script() -> None:
+        from app.ui.components import language_choice
+
+        language_choice.draw()
+
+    def kept(**address: str) -> tuple[str, bool]:
+        page = AppTest.from_function(script, default_timeout=300)
+        page.query_params.update(address)
+        state = page.run().session_state
+        return state[translation.LANGUAGE], translation.CHOSEN in state
+
+    assert (kept(lang="de"), kept(), kept(lang="xx")) == (
+        ("de", True),
+        ("en", False),
+        ("en", False),
+    )
+
+
 @pytest.mark.parametrize("number", [",", "9" * 400])
 def test_a_sku_that_reads_like_another_sentence_is_shown(
     number: str, monkeypatch: pytest.MonkeyPatch

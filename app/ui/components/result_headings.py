@@ -16,6 +16,10 @@ from app.ui.shortfall_text import shortfall_text
 from app.ui.translation import N_, _, ngettext
 
 NO_CLOSE_MATCH = N_("No close match: these products are only similar.")
+NO_CLOSE_FILTERED = N_(
+    "No close match among what passes your filters: these products are only similar."
+)
+NO_CLOSE_PHOTO = N_("No close match for the photo itself: these products are only similar.")
 WAYS_ON = N_("Draw a box around the product, add words, or try another photo.")
 WHOLE_PHOTO = N_("Use the whole photo, add words, or try another photo.")
 
@@ -37,32 +41,62 @@ def heading(page: SortedPage, query: Query, total: str) -> str:
 
 
 def draw_search(
-    page: SortedPage, form: SearchFormState, query: Query, facets: Facets | None
+    page: SortedPage,
+    form: SearchFormState,
+    query: Query,
+    facets: Facets | None,
+    *,
+    close: bool | None,
 ) -> None:
-    """Draw the heading of a search, the choice of an order, and ways on if little is found."""
+    """Draw the heading of a search, the choice of an order, and ways on if little is found.
+
+    `close` is whether the photo alone has a close match, None if that is not known.
+    """
     total = _total(page, query, facets)
     _draw_line(heading(page, query, total), facets, searching=True)
-    _draw_note(_note(page, form))
+    far = close is False and bool(page.matches)
+    note, reason = _note(page, form, query, far=far), _reason(page, form, query)
+    note = f"{note.removesuffix('.')}. {reason}" if reason else note
+    _draw_note(note, clears=far and bool(query.filters))
     if not page.matches:
         _draw_ways_out(form, query, page.result)
 
 
-def _note(page: SortedPage, form: SearchFormState) -> str:
-    """One sentence about the results, and ways on where none is close."""
+def _note(page: SortedPage, form: SearchFormState, query: Query, *, far: bool) -> str:
+    """One sentence about the results, and ways on where none is close (`far`)."""
     if not page.matches:
         return ""
-    if page.result.close is False:
+    if far and query.filters:
+        return _(NO_CLOSE_FILTERED)
+    if far and query.words:
+        return _(NO_CLOSE_PHOTO)
+    if far:
         return f"{_(NO_CLOSE_MATCH)} {_(WHOLE_PHOTO if form.box is not None else WAYS_ON)}"
     if page.of is not None:
         text = _("The {count} best matches, sorted: {order}")
         return text.format(count=page.of, order=_(sorting.LABELS[form.sort]))
-    return _("Most similar first") if form.compares else _("Best match first")
+    # With words, products are in an order of both, and not in that of their similarity.
+    by_picture = form.compares and not query.words
+    return _("Most similar first") if by_picture else _("Best match first")
 
 
-def _draw_note(text: str) -> None:
-    """Draw a line that takes the same room whatever it says, so that results do not jump."""
-    with st.container(key="note"):
-        st.caption(escape_markdown(text))
+def _reason(page: SortedPage, form: SearchFormState, query: Query) -> str:
+    """Why a first page has fewer results than were asked for; empty if it has not."""
+    if page.first or page.has_next or not 0 < len(page.matches) < form.k:
+        return ""
+    reason = shortfall_text(page.result.plan, query)
+    return reason
+
+
+def _draw_note(text: str, *, clears: bool = False) -> None:
+    """Draw a line that takes the same room whatever it says, so that results do not jump; with
+    `clears`, a button that takes the filters off is beside it."""
+    with st.container(key="note", horizontal=clears, vertical_alignment="center"):
+        st.caption(escape_markdown(text), width="content" if clears else "stretch")
+        if clears:
+            st.button(
+                _("Clear filters"), key="clear-note", type="tertiary", on_click=filter_bar.clear
+            )
 
 
 def draw_list(listed: ProductList, form: SearchFormState, facets: Facets) -> None:

@@ -10,7 +10,15 @@ from app.types import Query
 from app.ui.components import page_input, result_pages
 from app.ui.search_form import picture_inputs
 from app.ui.search_form.picture_inputs import PictureInput
-from app.ui.search_form.session_state import bound, current, is_current, put, refer_to, renew
+from app.ui.search_form.session_state import (
+    begin_with,
+    bound,
+    current,
+    is_current,
+    put,
+    refer_to,
+    renew,
+)
 from app.ui.search_form.state import SearchFormState
 from app.ui.shared import uninterrupted
 from app.ui.translation import _
@@ -41,7 +49,7 @@ def _submit(key: str) -> None:
     text = st.session_state[key].strip()
     if URL.fullmatch(text):
         renew("words")  # the field shows the words again
-        refer_to(link=text)
+        begin_with(link=text)
     else:
         put(words=text)
 
@@ -49,7 +57,7 @@ def _submit(key: str) -> None:
 @uninterrupted
 def _search_address(address: str) -> None:
     if URL.fullmatch(address) and len(address) <= MAX_CHARS:
-        refer_to(link=address)
+        begin_with(link=address)
 
 
 def build_query(form: SearchFormState, pictures: PictureInput) -> Query | None:

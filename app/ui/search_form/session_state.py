@@ -68,6 +68,17 @@ def refer_to(**reference: Any) -> None:
     update(**(REFERENCES | reference))
 
 
+@uninterrupted
+def begin_with(**reference: Any) -> None:
+    """Search with a new picture: `photo` or `link`. A callback.
+
+    Filters stay, each with a button that takes it off. Words that were typed for another picture or
+    product do not: they would go on ranking unseen. Words that were asked alone stay.
+    """
+    words = {"words": "", "without": ""} if current().compares else {}
+    refer_to(**reference, **words)
+
+
 def bound(field: str, *, variant: Hashable = None, name: str | None = None) -> dict[str, Any]:
     """The arguments `key`, `on_change` and `args` of the widget of a field.
 

@@ -19,7 +19,7 @@ from app.images.upload_store import StoredPicture
 from app.search.vector_cache import VectorCache
 from app.ui.engine_texts import engine_text
 from app.ui.formatting import escape_markdown
-from app.ui.search_form.session_state import current, refer_to
+from app.ui.search_form.session_state import begin_with, current, refer_to
 from app.ui.shared import services, uninterrupted
 from app.ui.translation import N_, _
 
@@ -125,7 +125,7 @@ def _search_with(files: Sequence[Any]) -> None:
     photo = secrets.token_hex(4)
     kept = {**st.session_state.get(PHOTOS, {}), photo: stored}
     st.session_state[PHOTOS] = dict(list(kept.items())[-MAX_PHOTOS:])
-    refer_to(photo=photo)
+    begin_with(photo=photo)
 
 
 def _release(files: Sequence[Any]) -> None:

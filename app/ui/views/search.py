@@ -40,6 +40,10 @@ from app.ui.translation import _
 PAGES = "search_pages"
 """Session key of the result pages of the last query."""
 
+CLOSE = "search_close"
+"""Session key of the last photo searched, as a query without words, and whether it has a close
+match."""
+
 ACTIONS = CardActions(
     query_form.more_like, product_dialog.request, product_dialog.request_similar,
     pins.toggle, pins.is_pinned,
@@ -165,7 +169,8 @@ def _draw_search(
     recent.remember(form)
     page = sorting.page_of(result, form, number)
     with st.container(key="results"):
-        result_headings.draw_search(page, form, query, facets)
+        close = _is_close(query, result) if number == 1 else result.close
+        result_headings.draw_search(page, form, query, facets, close=close)
         if pictures.photos:
             regions, current = picture_inputs.matches_of_objects(form, query, result)
             photo_objects.draw(regions, form.box, picture_inputs.choose_box, with_matches=current)
@@ -199,6 +204,27 @@ def _search(query: Query, form: SearchFormState) -> tuple[int, SearchResult] | N
         return None
 
 
+def _is_close(query: Query, result: SearchResult) -> bool | None:
+    """Whether the photo of a first page has a close match, as it is without words: these change
+    what is compared, and not what the photo shows. None if that is not known."""
+    if query.picture is None:
+        return result.close
+    alone = replace(
+        query, words=None, words_weight=0.5, words_by=None, without_words=None, k=1, fold=False
+    )
+    state = st.session_state
+    if not (query.words or query.without_words):
+        state[CLOSE] = alone, result.close
+    elif CLOSE not in state or state[CLOSE][0] != alone:
+        try:
+            found = services().search.search(alone, uploads.vectors())
+        except Busy:
+            return None
+        state[CLOSE] = alone, found.close
+    close: bool | None = state[CLOSE][1]
+    return close
+
+
 def _draw_turn(number: int, *, has_next: bool) -> None:
     result_pages.draw_buttons(number, has_next=has_next, turn=_turn)
 
@@ -212,4 +238,5 @@ def _turn(number: int) -> None:
 @uninterrupted
 def _forget_pages() -> None:
     st.session_state.pop(PAGES, None)
+    st.session_state.pop(CLOSE, None)
     st.session_state.pop(filter_bar.FACETS, None)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import platformdirs
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from app.config.worker import WorkerSettings
 
 PLACES_PER_CORE = 4
 """Concurrent searches per core: while one computes, others wait for PostgreSQL or for a batch."""
@@ -17,7 +19,7 @@ MAX_PLACES = 24
 """Each search may use two connections, and PostgreSQL allows a hundred by default."""
 
 
-class Settings(BaseSettings):
+class Settings(WorkerSettings):
     """All settings, each with a default that works on one machine without a server.
 
     Every field is read from an environment variable: `LOOKALIKE_` and its name in capitals.
@@ -163,59 +165,6 @@ class Settings(BaseSettings):
         description=(
             "seconds a statement or a transaction of an analyst may take before the worker "
             "ends its session"
-        ),
-    )
-    worker_cost: float = Field(
-        default=0.5,
-        gt=0,
-        description=(
-            "the worker rebuilds when comparing what changed lengthens a search by more than this "
-            "share, as measured"
-        ),
-    )
-    worker_share: float = Field(
-        default=0.005,
-        gt=0,
-        description=(
-            "the worker also rebuilds when more than this share of the index changed and it could "
-            "not be measured what that costs"
-        ),
-    )
-    worker_age_s: float = Field(
-        default=86_400.0,
-        ge=0,
-        description=(
-            "the worker also rebuilds when anything changed and the index is older than this, "
-            "in seconds"
-        ),
-    )
-    worker_every_s: float = Field(
-        default=60.0,
-        ge=0,
-        description="minimum seconds between the end of a build and the next build",
-    )
-    worker_poll_s: float = Field(
-        default=60.0,
-        gt=0,
-        description="seconds after which the worker checks without a notification",
-    )
-    worker_look_s: float = Field(
-        default=1.0, gt=0, description="minimum seconds between two checks"
-    )
-    worker_backoff_s: float = Field(
-        default=30.0,
-        gt=0,
-        description="seconds to wait after a failed build; doubled by each further failure",
-    )
-    worker_backoff_max_s: float = Field(
-        default=3600.0, gt=0, description="maximum seconds to wait after failed builds"
-    )
-    worker_stale_s: float = Field(
-        default=7200.0,
-        gt=0,
-        description=(
-            "`/healthz` of the worker fails when its last success is older, in seconds; "
-            "longer than the longest build"
         ),
     )
     metrics_host: str = Field(

@@ -27,10 +27,10 @@ from app.duplicates.general_words import is_generic
 from app.duplicates.identifiers import Identifiers, identifiers
 from app.duplicates.near_pairs import NearPairs, connecting, join_nearest_first
 from app.duplicates.normalization import Identities
-from app.duplicates.rules import group_by_verdicts
 from app.duplicates.typos import MAX_WORDS, PairBudget, is_too_long
 from app.duplicates.union_find import UnionFind
 from app.duplicates.word_links import WordLink, connected, word_links
+from app.duplicates.word_rules import group_by_verdicts
 from app.types import Product, Verdict
 
 NO_IDENTIFIERS = Identifiers()

@@ -17,7 +17,7 @@ from app.duplicates.folding import Folding, fold
 from app.duplicates.groups import DuplicateGroup, FoldCandidate
 from app.duplicates.normalization import identity
 from app.duplicates.report import DuplicateReport, compare
-from app.duplicates.rules import RULES, same_product
+from app.duplicates.word_rules import RULES, same_product
 from app.types import Product, Verdict
 
 TYPO = 0.9
