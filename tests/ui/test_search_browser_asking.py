@@ -109,6 +109,32 @@ def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys_and_objects_are_b
     first_card(page)
 
 
+def test_objects_stay_in_their_places_when_one_is_chosen_and_lead_to_what_they_promise(
+    page: Page, shop: Shop, artefacts: Path
+) -> None:
+    search_photo(page, shop)
+    upload(page, "two.jpg", _two_products(shop))
+    names = ("Object 2:", "Object 1:", "Whole photo")
+    buttons = [page.get_by_role("button", name=name) for name in names]
+    for button in buttons:
+        expect(button).to_have_count(1)
+        expect(button).to_be_visible()
+    settled(page)
+    places = [button.bounding_box() for button in buttons]
+    for chosen in buttons:
+        chosen.click()
+        expect(chosen).to_have_attribute("kind", "primary")
+        settled(page)
+        assert [button.bounding_box() for button in buttons] == places
+        marked = page.locator(".st-key-objects button[kind=primary]:visible")
+        expect(marked).to_have_count(1)
+        if chosen is not buttons[-1]:
+            name = re.sub(r"^.*?: | \(.*$", "", chosen.inner_text().replace("\n", " "))
+            expect(first_card(page)).to_contain_text(name)
+            page.screenshot(path=artefacts / "object.png")
+    expect(page).not_to_have_url(re.compile("box="))
+
+
 def _two_products(shop: Shop) -> bytes:
     """Two pictures of the catalogue on one large background."""
     pictures = sorted((shop.photo.parent.parent / "images").glob("*.jpg"))[:2]
