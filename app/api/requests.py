@@ -195,7 +195,9 @@ def search_query(
     """
     picture = None
     if asked.photo_id is not None:
-        picture = photos.load(asked.photo_id, cache, _region(asked))
+        picture = photos.load(
+            asked.photo_id, cache, _region(asked), by_object=asked.objects and not asked.also
+        )
     vector = None if asked.vector is None else asked.numbers
     return _query(
         asked, photos, cache, picture=picture, sku=asked.sku, vector=vector, model_id=model_id

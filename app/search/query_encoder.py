@@ -24,7 +24,7 @@ from app.images.border_texture import border_texture
 from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
-from app.search.windows import TILES, Windows, likeness, window_grid
+from app.search.windows import TILES, Windows, likeness, same_box, window_grid
 from app.types import Model, Query, Region, Vector, Vectors, WordsReading
 from app.vectors import length, round_to_float16, unit_float64
 
@@ -40,7 +40,8 @@ class EncodedQuery:
     `colours` (n, 18) are those that the words name, negative for unwanted ones
     (`colour_words.rows`); pictures are ranked by them too. None: no colour is named.
     `words` is then of the others where there are any, and `whole_words` of all: for pictures whose
-    colours are not known.
+    colours are not known. `further` are the other vectors of an object, where the picture is
+    searched by one: a product's distance is that to the nearest of them and `pictures`.
     """
 
     fingerprint: str | None = None
@@ -51,6 +52,7 @@ class EncodedQuery:
     catalogue_first: bool = False
     colours: Vectors | None = None
     whole_words: Vector | None = None
+    further: tuple[Vector, ...] = ()
 
     @property
     def has_direction(self) -> bool:
@@ -170,6 +172,17 @@ class QueryEncoder:
                 likeness(vectors[len(regions) :]),
             )  # fmt: skip
         return known[fingerprint]
+
+    def mapped_by(self, query: Query) -> str | None:
+        """The fingerprint of the query's encoder; None if it has no feature map."""
+        encoder = self._encoder(query)
+        return encoder.fingerprint if encoder.maps_regions else None
+
+    def is_window(self, query: Query, cache: VectorCache) -> bool:
+        """Whether the region of the query's picture is one of the picture's windows."""
+        assert query.picture is not None and query.region is not None
+        picture = self._decoder(query, cache)(query.picture, at_least=MAP_SIDE)
+        return any(same_box(window, query.region) for window in window_grid(picture.size))
 
     def encode_regions(
         self, query: Query, regions: Sequence[Region], cache: VectorCache | None = None

@@ -26,6 +26,7 @@ from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.matches import page_matches, region_matches
+from app.search.object_queries import ObjectQueries, object_directions
 from app.search.page_data import SnapshotData
 from app.search.page_hits import PageRequest
 from app.search.page_shortfall import hints_of_page, of_page
@@ -102,6 +103,7 @@ class SearchService:
         self._calibrations = calibrations
         self._objects = objects
         self._observe = observe
+        self._queries = ObjectQueries(encoder, self._find_objects if objects else None)
         self._schema_checked = False
 
     def search(self, query: Query, cache: VectorCache | None = None) -> SearchResult:
@@ -118,7 +120,7 @@ class SearchService:
         """
         self._check(query)
         cache = cache or VectorCache()
-        with self._encoder.decoding(query, cache) as pictures:
+        with self._encoder.decoding(self._queries.to_decode(query, cache), cache) as pictures:
             return pictures.repeated(lambda: self._admitted_search(query, cache))
 
     def _admitted_search(self, query: Query, cache: VectorCache) -> SearchResult:
@@ -149,14 +151,15 @@ class SearchService:
         than the page. Raises what `search` raises."""
         self._check(query)
         cache = cache or VectorCache()
-        with self._encoder.decoding(query, cache) as pictures, ExitStack() as stack:
+        decoding = self._encoder.decoding(self._queries.to_decode(query, cache), cache)
+        with decoding as pictures, ExitStack() as stack:
             request = pictures.repeated(lambda: stack.enter_context(self._opened(query, cache)))
             yield request
 
     @contextmanager
     def _opened(self, query: Query, cache: VectorCache) -> Iterator[PageRequest]:
         with self._admission.admitted() as waited_s:
-            encoded = self._encoder.encode(query, StageTimer(waited_s), cache)
+            encoded = self._queries.encode(query, StageTimer(waited_s), cache)
             self._check_schema()
             with snapshot(self._engine) as connection:
                 partitions.lock_attached(connection)
@@ -166,7 +169,7 @@ class SearchService:
 
     def _search(self, query: Query, cache: VectorCache, waited_s: float) -> SearchResult:
         timer = StageTimer(waited_s)
-        encoded = self._encoder.encode(query, timer, cache)
+        encoded = self._queries.encode(query, timer, cache)
         outcome = self._in_one_statement(query, encoded, timer, cache)
         if outcome is None:
             try:
@@ -231,6 +234,14 @@ class SearchService:
         return statement_search.outcome(
             self._fast_path, query, encoded, timer, cache, self._settings, self._objects
         )
+
+    def _find_objects(self, query: Query, encoded: EncodedQuery, cache: VectorCache) -> None:
+        """Put the objects in a query's photo in the cache."""
+        self._check_schema()
+        with snapshot(self._engine) as connection:
+            partitions.lock_attached(connection)
+            model, _ = self._model(connection, query, encoded)
+            self._photo_objects(connection, model, query, encoded, cache)
 
     def _photo_objects(
         self,
@@ -349,6 +360,7 @@ class SearchService:
             if each.merged
             for vector in directions(each, query, encoded, model)
         ]
+        also += object_directions(query, encoded, model)[1:]
         request = RetrievalRequest(
             model, round_query(direction, model), query.k, query.filters, excluded, tuple(also),
             connection=connection,

@@ -10,6 +10,7 @@ from app.search.explain import SearchOutcome, StageTimer
 from app.search.fast_path import FastPath, NotAnswered
 from app.search.lists_data import ListsData
 from app.search.matches import page_matches, region_matches
+from app.search.object_queries import object_directions
 from app.search.page_hits import PageRequest
 from app.search.page_shortfall import of_given_up
 from app.search.paging import Page, page
@@ -47,6 +48,8 @@ def outcome(
         return None
     search = _Search(fast_path, query, encoded, timer, cache, settings, model, build)
     try:
+        if encoded.further:
+            return search.object()
         if finder is None or not finder.applies(query, encoded):
             return search.whole()
         return search.with_objects(finder)
@@ -80,6 +83,18 @@ class _Search:
             target = NearestRequest(model, vector, query.k, query.filters, excluded)
             result_page = page(PageRequest(target, query, True, None, data, self.settings))
         return self._outcome(data, result_page, vector)
+
+    def object(self) -> SearchOutcome | None:
+        """The outcome of one object of a photo, as `whole`."""
+        query, model = self.query, self.model
+        vectors = object_directions(query, self.encoded, model)
+        data = ListsData(
+            self.fast_path, model, self.build, query, self.settings, (vectors,), merged=1
+        )
+        with self.timer.stage("search"):
+            target = NearestRequest(model, vectors[0], query.k, query.filters, also=vectors[1:])
+            result_page = page(PageRequest(target, query, True, None, data, self.settings))
+        return self._outcome(data, result_page, vectors[0])
 
     def with_objects(self, finder: ObjectFinder) -> SearchOutcome | None:
         """The outcome of the whole photo if that leaves no doubt, else that of the photo and its

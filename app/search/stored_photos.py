@@ -24,6 +24,7 @@ from app.encoders.base import EncoderProvider
 from app.errors import Busy, ModelMismatch, UnknownPhoto
 from app.images.thumbnails import thumbnail
 from app.search.decoded_pictures import Decoder
+from app.search.object_queries import object_at
 from app.search.service import SearchService
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.types import Query, Region, RegionMatches, SearchResult, Vector
@@ -98,9 +99,17 @@ class StoredPhotos:
             expires = query_photos.insert(connection, row, minutes or self._settings.photo_minutes)
         return PhotoReceipt(row.id, expires, result.regions, result, preview)
 
-    def load(self, id_: str, cache: VectorCache, region: Region | None = None) -> bytes:
+    def load(
+        self,
+        id_: str,
+        cache: VectorCache,
+        region: Region | None = None,
+        *,
+        by_object: bool = True,
+    ) -> bytes:
         """A stored photo as a picture of a query: its vectors are in `cache`, where the search
-        finds them. A `region` is cut from the preview.
+        finds them. A `region` is cut from the preview, unless the query may be `by_object` and it
+        is the box of an object, whose vectors are stored.
 
         Raises UnknownPhoto if it is not stored (any more), or was stored under another model than
         the active one.
@@ -108,15 +117,17 @@ class StoredPhotos:
         row = self._row(id_)
         if row.fingerprint != self._encoders.active().fingerprint:
             raise UnknownPhoto("The model has changed since this photo was sent; send it again.")
-        if region is not None:
+        found = None if row.objects is None else _from_json(row.objects)
+        chosen = None if found is None or region is None else object_at(found, region)
+        if region is not None and not (chosen and by_object):
             return row.preview
         # Bytes that no decoder takes for a picture: were its vector not found, the search would
         # be refused, and not go on with the preview.
         data = b"stored photo " + id_.encode()
         picture = QueryPicture(data)
         cache.put({picture: _from_bytes(row.vector)}, row.fingerprint)
-        if row.objects is not None:
-            cache.put_objects(picture, row.fingerprint, _from_json(row.objects))
+        if found is not None:
+            cache.put_objects(picture, row.fingerprint, found)
         return data
 
     def preview(self, id_: str) -> bytes:

@@ -87,6 +87,12 @@ def _starts(share: float) -> NDArray[np.float64]:
     return np.linspace(0, 1 - share, count)
 
 
+def same_box(box: Region, region: Region) -> bool:
+    """Whether a region is a box, exactly or with the box's edges in whole percent."""
+    edges = np.asarray(region)
+    return any(np.allclose(edges, np.round(box, digits), atol=1e-6) for digits in (4, 2))
+
+
 def overlaps(region: Region, others: ArrayLike) -> NDArray[np.float64]:
     """Intersection over union of a region with each of `others` (n, 4), shape (n,)."""
     common, own, areas = _areas(region, others)

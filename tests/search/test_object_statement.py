@@ -16,6 +16,7 @@ from app.config import Settings
 from app.index import faiss_index
 from app.index.faiss_index import AnnIndex
 from app.search import page_budget, regions
+from app.search.matches import REGION_MATCHES
 from app.search.query_encoder import QueryEncoder
 from app.search.regions import ObjectLimits
 from app.search.vector_cache import QueryPicture, VectorCache
@@ -92,7 +93,7 @@ def test_one_statement_answers_random_photos_with_objects_as_several_do(
     # Fewer at first, so that pages take further retrievals.
     monkeypatch.setattr(page_budget, "MIN_DEDUPLICATED", 4)
     slow, drawn = Slow(app), Drawn(app, monkeypatch)
-    by_one, by_several, with_objects, leading = 0, 0, 0, 0
+    by_one, by_several, with_objects, leading, alone_by_one = 0, 0, 0, 0, 0
     for seed in range(CATALOGUES):
         random = Random(1000 + seed)
         skus = refill(app, sql, random)
@@ -123,7 +124,17 @@ def test_one_statement_answers_random_photos_with_objects_as_several_do(
                 assert repr(kept[0]) == repr(kept[1])
                 with_objects += bool(found.regions)
                 leading += kept[0] is not None and kept[0].leads
+                for region in found.regions:  # searched alone, an object has the matches it shows
+                    single = replace(query, region=region.box, k=max(query.k, REGION_MATCHES))
+                    alone = in_statements(app, single, monkeypatch, caches[0])
+                    slow.took()
+                    again = app.search.search(single, caches[1])
+                    alone_by_one += not slow.took()
+                    assert all_told(again) == all_told(alone), (seed, query)
+                    first = [each.product_id for each in region.matches[:1]]
+                    assert [each.product_id for each in again.matches[:1]] == first
                 query = replace(query, shown=(*query.shown, *found.shown))
+    assert alone_by_one > CATALOGUES
     assert by_one > by_several and with_objects > CATALOGUES and leading > CATALOGUES // 2
 
 
@@ -168,6 +179,11 @@ def test_a_photo_with_objects_takes_three_statements_and_one_once_they_are_known
     assert sent == ["index", "statement"] * 3  # the whole, the windows, all together
     sent.clear()
     assert forty.search.search(query, cache).matches == result.matches
+    assert sent == ["index", "statement"]
+    sent.clear()
+    box = result.regions[1].box
+    chosen = forty.search.search(replace(query, region=box), cache)
+    assert chosen.matches[:5] == result.regions[1].matches
     assert sent == ["index", "statement"]
     sent.clear()
     second = forty.search.search(replace(query, shown=result.shown), cache)

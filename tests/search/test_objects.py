@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from app.config import Settings
 from app.images.decoding import decode
 from app.search import regions
 from app.search.filters import parse
+from app.search.query_encoder import crop
 from app.search.regions import ObjectLimits, limits_of
 from app.search.retrieval import best_hits
 from app.search.vector_cache import PhotoObjects, QueryPicture, VectorCache
-from app.types import Hit, Model, Query, SearchResult
+from app.types import Hit, Model, Query, Region, SearchResult
 from support.colours import photo
 from support.region_colours import RegionColourEncoder, choose_region_colours
 from support.scenes import FIRST, SECOND, first_skus, scene, sku, two
@@ -134,6 +136,65 @@ def test_each_version_of_the_embedded_encoder_has_its_own_limits() -> None:
     assert (first.sure, first.lead, first.most) == (0.7, None, 2)
     assert (second.most, second.merged, second.exact) == (4, 2, 2)
     assert second == quantized and second.lead is not None and second.sure != first.sure
+
+
+def random_scene(random: Random) -> bytes:
+    """A room with two or three photos, which cover their windows in part."""
+    places = []
+    for left in random.sample((0, 135, 270), random.choice((2, 3))):
+        side, top = random.randint(70, 130), random.randint(0, 160)
+        places.append((random.randrange(40), (left, top, left + side, top + side)))
+    return scene(*places)
+
+
+def test_the_first_match_of_each_object_is_first_when_its_box_is_searched(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ObjectLimits(exact=2, most=4)
+    monkeypatch.setattr(regions, "LIMITS", {("", ""): limits})
+    random, boxes, filters = Random(5), 0, parse([f"sku={sku(each)}" for each in range(0, 40, 2)])
+    for number in range(6):
+        picture, cache = random_scene(random), VectorCache()
+        query = Query(picture=picture, k=5, untrusted=True)
+        if number % 2:
+            query = replace(query, filters=filters)
+        for region in app.search.search(query, cache).regions:
+            percent = tuple(round(100 * edge) / 100 for edge in region.box)
+            # By the page and its session, by a stored photo's box, and by a program of its own.
+            for box, kept in ((region.box, cache), (percent, cache), (region.box, VectorCache())):
+                alone = app.search.search(replace(query, region=box), kept)
+                assert skus(alone) == [each.product.sku for each in region.matches]
+                assert alone.matches[0].similarity == region.matches[0].similarity
+            boxes += 1
+            second = replace(query, region=percent, shown=skus(alone))
+            further = skus(app.search.search(second, cache))
+            both = skus(app.search.search(replace(query, region=percent, k=10), cache))
+            assert [*skus(alone), *further] == both
+    assert boxes >= 18
+
+
+def test_a_part_that_is_no_object_is_encoded_by_itself(app: App) -> None:
+    cache = VectorCache()
+    result = app.search.search(Query(picture=two(), k=5), cache)
+    maps = encoder(app).maps
+    left, top, right, bottom = result.regions[0].box
+    for kept in (cache, VectorCache()):
+        for query in (
+            Query(picture=two(), k=5, region=(left, top, right, bottom - 0.02)),
+            Query(picture=two(), k=5, region=(left, top, right, bottom), objects=False),
+        ):
+            alone = app.search.search(query, kept)
+            assert query.region is not None
+            vector = encoder(app).encode_pictures([cut(query.region)])[0]
+            by_vector = app.search.search(
+                Query(vector=vector, k=5, model_id=app.catalog.model().id)
+            )
+            assert skus(alone) == skus(by_vector)
+    assert encoder(app).maps == maps
+
+
+def cut(region: Region) -> Image.Image:
+    return crop(decode(two()), region)
 
 
 def test_a_region_given_by_the_user_wins(app: App) -> None:

@@ -42,10 +42,11 @@ def two() -> bytes:
     return file.getvalue()
 
 
-def found(result: SearchResult) -> object:
-    def matches(of: SearchResult | RegionMatches) -> list[object]:
-        return [(match.product.sku, match.similarity) for match in of.matches]
+def matches(of: SearchResult | RegionMatches) -> list[object]:
+    return [(match.product.sku, match.similarity) for match in of.matches]
 
+
+def found(result: SearchResult) -> object:
     regions = [(region.box, region.confidence, matches(region)) for region in result.regions]
     return matches(result), regions, result.confidence, result.close
 
@@ -84,6 +85,18 @@ def test_a_region_is_cut_from_the_preview(app: App) -> None:
     [match] = app.search.search(query, cache).matches
     assert match.product.sku == f"P{FIRST:04}"
     assert match.similarity == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_object_of_a_stored_photo_is_searched_by_its_stored_vectors(app: App) -> None:
+    stored = app.photos.add(two())
+    shown = Query(picture=two(), k=5)
+    for region in app.search.search(shown).regions:
+        cache = VectorCache()
+        picture = app.photos.load(stored.id, cache, region.box)
+        query = Query(picture=picture, region=region.box, k=5, untrusted=True)
+        assert matches(app.search.search(query, cache)) == matches(region)
+        preview = app.photos.preview(stored.id)
+        assert app.photos.load(stored.id, cache, region.box, by_object=False) == preview
 
 
 def test_an_expired_photo_is_unknown_and_deleted_by_the_next(

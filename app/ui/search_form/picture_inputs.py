@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from app.errors import BadImage
 from app.images.public_network import PrivateNetwork
 from app.images.upload_store import StoredPicture
-from app.types import Region, RegionMatches
+from app.types import Query, Region, RegionMatches, SearchResult
 from app.ui.components import photo_box, pins, product_dialog
 from app.ui.components.product_cards import display_name
 from app.ui.components.product_dialog import AskedPicture
@@ -29,6 +29,9 @@ PRIVATE = N_("Images on private networks can't be loaded. Download it and upload
 
 OBJECTS = "search_objects"
 """Session key of the photo whose objects are known, and their boxes with labels."""
+
+MATCHES = "search_object_matches"
+"""Session key of the photo whose objects are known, what was asked, and their matches."""
 
 DOWNLOADED = "search_downloaded"
 """Session key of the URL that was downloaded last, and its file or error message."""
@@ -161,7 +164,7 @@ def _draw_previews(photos: tuple[PreviewedPhoto, ...]) -> PictureInput:
             st.html(f"<div class=others>{small}</div>")
         with st.container(key="tools", horizontal=True):
             _region_sliders()
-            if form.box is not None:
+            if form.box is not None and not objects_of(form):  # else it is beside the objects
                 st.button(
                     _("Whole photo"), key="whole-photo", type="tertiary",
                     on_click=choose_box, args=(None,),
@@ -213,16 +216,40 @@ def choose_box(box: PercentBox | None) -> None:
     update(box=None if box == WHOLE else box)
 
 
-def remember_objects(form: SearchFormState, regions: Sequence[RegionMatches]) -> bool:
+def remember_objects(form: SearchFormState, query: Query, result: SearchResult) -> bool:
     """Keep the objects that a search found in the photo, to be offered as boxes; returns whether
     the photo has to be drawn again with them."""
-    if form.box is not None or not regions or objects_of(form):
+    regions = result.regions
+    if form.box is not None or not regions:
+        return False
+    known, *_rest = st.session_state.get(MATCHES, (None,))
+    # Further pages lack what was on earlier ones.
+    if form.page == 1 or known != _reference(form):
+        asked = _without_part(query) if form.page == 1 else None
+        st.session_state[MATCHES] = (_reference(form), asked, regions)
+    if objects_of(form):
         return False
     boxes = [percent_box(each.box) for each in regions]
     text = _("Search with object {number} only")
     labels = [text.format(number=number) for number in range(1, len(boxes) + 1)]
     st.session_state[OBJECTS] = (_reference(form), list(zip(boxes, labels, strict=True)))
     return True
+
+
+def matches_of_objects(
+    form: SearchFormState, query: Query, result: SearchResult
+) -> tuple[Sequence[RegionMatches], bool]:
+    """The objects in the photo, also while a part of it is searched, and whether their matches are
+    those of this query, with its words and filters."""
+    reference, asked, regions = st.session_state.get(MATCHES, (None, None, ()))
+    if reference != _reference(form) or (form.box is None and not result.regions):
+        return (), False
+    return regions, asked == _without_part(query)
+
+
+def _without_part(query: Query) -> Query:
+    """A query apart from its photo, of which `_reference` tells, and the part of it."""
+    return replace(query, picture=None, region=None)
 
 
 def objects_of(form: SearchFormState) -> list[tuple[PercentBox, str]]:

@@ -161,7 +161,7 @@ def _draw_search(
         return None
     found_page, result = found
     number = sorting.number_of(result, form, found_page)
-    if pictures.photos and picture_inputs.remember_objects(form, result.regions):
+    if pictures.photos and picture_inputs.remember_objects(form, query, result):
         st.rerun()  # with their boxes on the photo
     if number != form.page:  # there are fewer pages
         session_state.update(page=number)
@@ -172,7 +172,8 @@ def _draw_search(
         close = _is_close(query, result) if number == 1 else result.close
         result_headings.draw_search(page, form, query, facets, close=close)
         if pictures.photos:
-            photo_objects.draw(result.regions, picture_inputs.choose_box)
+            regions, current = picture_inputs.matches_of_objects(form, query, result)
+            photo_objects.draw(regions, form.box, picture_inputs.choose_box, with_matches=current)
         cards = [Card(match.product, match.thumbnail, match) for match in page.matches]
         draw_grid(cards, ACTIONS)
         _draw_turn(number, has_next=page.has_next)
