@@ -176,6 +176,10 @@ def test_the_rows_of_a_large_catalogue_are_estimated(
     catalogue: App, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(catalogue, numbered(5))
+    monkeypatch.setattr("app.db.queries.catalog_stats.COUNTED_ROWS", 4)
+    status, _ = overview_parts(catalogue)
+    assert status["products"].value == "about 5", "counted where there are no statistics yet"
+    assert status["embeddings"].ok
     sql.execute("VACUUM ANALYZE product, picture, embedding")
     sql.execute("DELETE FROM embedding WHERE picture_id IN (SELECT max(id) FROM picture)")
     monkeypatch.setattr("app.db.queries.catalog_stats.COUNTED_ROWS", 5)

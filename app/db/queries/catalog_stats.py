@@ -22,7 +22,12 @@ shows forty."""
 NEWEST_PICTURES = 100_000
 """Pictures that are searched for missing embeddings where rows are not counted."""
 
-ESTIMATE = "(SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = {table})"
+ESTIMATE = """(SELECT CASE WHEN reltuples > 0 THEN reltuples::bigint ELSE ({counted}) END
+    FROM pg_class WHERE oid = {table})"""
+"""Rows of a table by the statistics; they are counted where there are no statistics yet."""
+
+PRODUCTS = ESTIMATE.format(table="'product'::regclass", counted="SELECT count(*) FROM product")
+PICTURES = ESTIMATE.format(table="'picture'::regclass", counted="SELECT count(*) FROM picture")
 
 VERDICTS = """SELECT count(*) FILTER (WHERE same) AS same,
     count(*) FILTER (WHERE NOT same) AS different FROM duplicate_verdict"""
@@ -163,14 +168,13 @@ def is_large(connection: Connection) -> bool:
 
 def estimated_products(connection: Connection) -> int:
     """How many products there are by PostgreSQL's statistics."""
-    sql = "SELECT " + ESTIMATE.format(table="'product'::regclass")
-    return int(connection.execute(text(sql)).scalar_one())
+    return int(connection.execute(text(f"SELECT {PRODUCTS}")).scalar_one())
 
 
 def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
     """The number of embeddings of each model, the active one first."""
     number = (
-        ESTIMATE.format(table="to_regclass('embedding_m' || m.id)")
+        _embeddings("m.id")
         if is_large(connection)
         else "(SELECT count(*) FROM embedding AS e WHERE e.model_id = m.id)"
     )
@@ -180,10 +184,17 @@ def embedding_counts(connection: Connection) -> list[EmbeddedCount]:
     return [EmbeddedCount(**row._asdict()) for row in connection.execute(text(sql))]
 
 
+def _embeddings(model: str) -> str:
+    """SQL of the estimated number of embeddings of a model, whose id is the expression `model`."""
+    return ESTIMATE.format(
+        table=f"to_regclass('embedding_m' || {model})",
+        counted=f"SELECT count(*) FROM embedding AS e WHERE e.model_id = {model}",
+    )
+
+
 def _estimated_rows(connection: Connection, model: Model) -> RowCounts:
-    sql = f"""SELECT {ESTIMATE.format(table="'product'::regclass")} AS products,
-        {ESTIMATE.format(table="'picture'::regclass")} AS pictures,
-        {ESTIMATE.format(table="to_regclass('embedding_m' || :model)")} AS embeddings, (
+    sql = f"""SELECT {PRODUCTS} AS products, {PICTURES} AS pictures,
+        {_embeddings(":model")} AS embeddings, (
             SELECT count(*) FROM (SELECT id FROM picture ORDER BY id DESC LIMIT :newest) AS pic
             WHERE NOT EXISTS (
                 SELECT FROM embedding AS e WHERE e.model_id = :model AND e.picture_id = pic.id)
