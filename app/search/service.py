@@ -43,12 +43,7 @@ from app.search.query_encoder import (
 )
 from app.search.query_sampler import QuerySampler
 from app.search.regions import ObjectFinder, directions, photo_objects
-from app.search.retrieval import (
-    OpenBuild,
-    RetrievalRequest,
-    RetrievalResult,
-    open_build,
-)
+from app.search.retrieval import OpenBuild, RetrievalRequest, RetrievalResult, open_build
 from app.search.similar_listings import counted
 from app.search.similarity_labels import CalibrationCache, labelled
 from app.search.vector_cache import PhotoObject, VectorCache
