@@ -220,6 +220,14 @@ def test_the_next_start_recovers_from_a_start_that_was_killed(home: Path, after_
     assert scalar(start(home), "SELECT 1") == 1
 
 
+def test_a_server_that_comes_up_meanwhile_is_taken(home: Path) -> None:
+    """As one that a killed start has left behind, and that had not written its pid yet."""
+    start(home)
+    server = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split("\n")[0]))
+    embedded_server._launch(home / "postgres", {})
+    assert server.is_running() and scalar(embedded_server.url(home), "SELECT 1") == 1
+
+
 def test_the_stop_command_stops_the_server_and_reports_it(used_home: Path) -> None:
     start(used_home)
     output = lookalike(used_home, "db", "stop").stderr

@@ -173,6 +173,9 @@ def _launch(data: Path, options: dict[str, str]) -> None:
             binaries.run("pg_ctl", *arguments, "start", log=log)
             break
         except DatabaseUnavailable:
+            # A start that was killed may have left a server that has just written its pid.
+            if _answers(data):
+                return
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
