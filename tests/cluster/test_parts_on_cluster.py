@@ -158,7 +158,8 @@ def test_actors_outlive_a_killed_process_as_long_as_another_one_needs_them(
         env=os.environ | {"PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'tests'}"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as program:  # fmt: skip
-        assert program.stdout is not None and program.stdout.readline() == "open\n"
+        assert program.stdout is not None
+        assert "open\n" in program.stdout  # Ray prints its own lines there too
         opened = names() - before
         assert len(opened) == len(build.parts)
         actors = session.attach(nodes.address, 0.01)
