@@ -36,7 +36,7 @@ waited() { # waited SECONDS COMMAND...: whether it succeeds in time
 contents() {
     compose exec -T db psql -U lookalike -Atc "SELECT count(*), md5(string_agg(sku, ',' ORDER BY sku)) FROM product"
 }
-page() { curl -sSf --max-time 3 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health"; }
+page() { curl -sSf --max-time 60 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health"; }
 api() { curl -sSf --max-time 60 "http://127.0.0.1:$API_PORT/healthz"; }
 answers() { # answers NAME: asks page or API all the time, and notes when it answered or did not
     while sleep 0.1; do
