@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.db.queries import full_text, nearest, picture_colours
-from app.images.colours import VERSION
+from app.images.basic_colours import VERSION
 from app.search.retrieval import RetrievalRequest
 from app.types import Hit, Vectors
 
