@@ -6,7 +6,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,15 @@ ENVIRONMENT = {
     "RAY_gcs_server_port_wait_time_s": "300",
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
+    # A node whose process has ended is lost after five looks, one that is late after minutes.
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "300",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "5",
 }
+
+STARTED_S = 300.0
+"""Seconds in which a node must be there; Ray waits for 30, whatever its settings."""
 
 
 @contextmanager
@@ -51,12 +60,17 @@ def small_cluster() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), str(REPO / "tests")]))
         import ray
+        from ray._private import services
         from ray._raylet import Config
         from ray.cluster_utils import Cluster
 
         Config.initialize("")  # it is read when Ray is imported, which another test may have done
-        cluster = _started(Cluster)
+        patch.setattr(services, "get_node", _patient(services.get_node))
+        patch.setattr(Cluster._wait_for_node, "__defaults__", (STARTED_S,))
+        cluster = Cluster()
         try:
+            for _ in range(2):
+                cluster.add_node(**NODE)
             ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
             yield cluster
         finally:
@@ -66,17 +80,17 @@ def small_cluster() -> Iterator[Any]:
                 shutil.rmtree(each, ignore_errors=True)
 
 
-def _started(kind: Any) -> Any:
-    """A cluster of two nodes; it is begun again where Ray waited in vain for one of them, at most
-    30 seconds whatever its settings."""
-    for attempts_left in reversed(range(3)):
-        cluster = kind()
-        try:
-            for _ in range(2):
-                cluster.add_node(**NODE)
-            return cluster
-        except Exception:
-            cluster.shutdown()
-            if not attempts_left:
-                raise
-    raise AssertionError
+def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which waits for a node that is not there yet."""
+
+    def wait(*arguments: Any) -> Any:
+        ends = time.monotonic() + STARTED_S
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.1)
+
+    return wait
