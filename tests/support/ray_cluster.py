@@ -41,8 +41,9 @@ ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "5",
 }
 
-STARTED_S = 300.0
-"""Seconds in which a node must be there; Ray waits for 30, whatever its settings."""
+STARTED_S = 60.0
+"""Seconds in which a node must be there, or is begun again; Ray gives up after 30, whatever its
+settings."""
 
 
 @contextmanager
@@ -60,13 +61,16 @@ def small_cluster() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), str(REPO / "tests")]))
         import ray
-        from ray._private import services
+        from ray._private import node, services
         from ray._raylet import Config
         from ray.cluster_utils import Cluster
 
         Config.initialize("")  # it is read when Ray is imported, which another test may have done
         patch.setattr(services, "get_node", _patient(services.get_node))
         patch.setattr(Cluster._wait_for_node, "__defaults__", (STARTED_S,))
+        started = list[Any]()
+        patch.setattr(node, "Node", _recorded(node.Node, started))
+        patch.setattr(Cluster, "add_node", _again(Cluster.add_node, started))
         cluster = Cluster()
         try:
             for _ in range(2):
@@ -94,3 +98,34 @@ def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
                 time.sleep(0.1)
 
     return wait
+
+
+def _recorded(kind: type[Any], started: list[Any]) -> type[Any]:
+    """A class of nodes that are known when their start fails."""
+
+    class Recorded(kind):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            started.append(self)
+            super().__init__(*arguments, **options)
+
+    return Recorded
+
+
+def _again(add_node: Callable[..., Any], started: list[Any]) -> Callable[..., Any]:
+    """The same, which begins a node again that does not come up."""
+
+    def add(cluster: Any, **options: Any) -> Any:
+        for attempts_left in reversed(range(5)):
+            try:
+                return add_node(cluster, **options)
+            except Exception:
+                if not attempts_left:
+                    raise
+                failed = started[-1]
+                cluster.worker_nodes.discard(failed)
+                if cluster.head_node is failed:
+                    cluster.head_node = None
+                failed.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        raise AssertionError
+
+    return add
