@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.encoders.base import EMBEDDED, Encoder
+from app.encoders.compiled_cache import CompiledCache
+from app.encoders.compiled_model import CompileOptions
 from app.encoders.loading import load_encoder
 from app.encoders.projected_encoder import ProjectedEncoder
 from support.small_clip import save_published_clip, save_small_clip
@@ -42,7 +44,7 @@ def fitted(clip: Encoder) -> Encoder:
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encoder]:
     """Loads a small model of one of LAYOUTS."""
 
-    @cache
+    @functools.cache
     def load(layout: str) -> Encoder:
         folder = tmp_path_factory.mktemp("layouts") / layout.replace(" ", "-").lower()
         return load_encoder(str(LAYOUTS[layout](folder)))
@@ -65,3 +67,13 @@ def clip_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = cache / "models--sentence-transformers--clip-ViT-B-32"
     save_published_clip(model / "snapshots" / COMMIT)
     return cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> CompiledCache:
+    return CompiledCache(tmp_path / "compiled")
+
+
+@pytest.fixture
+def options(cache: CompiledCache) -> CompileOptions:
+    return CompileOptions(cache)

@@ -22,6 +22,8 @@ LONGEST_FIRST = (
     "tests/ui/test_search_state_machine.py",
     "tests/ui/test_pages_browser.py",
     "tests/encoders/test_compiled_model.py",
+    "tests/encoders/test_compiled_cache.py",
+    "tests/encoders/test_int8.py",
     "tests/encoders/test_encoders.py",
     "tests/encoders/test_fingerprints.py",
     "tests/encoders/test_loading.py",
