@@ -7,9 +7,9 @@ one node of a cluster of this machine that answer at once with 100 nominees, whi
 done in a thread of its own, as a search does, and without. Counts of parts and both ways are
 measured in turn, in rounds; ratios are of the medians of a round.
 
-The model: queries arrive at random (Poisson). Each asks all parts; a part has some processors, which
-serve its queries in order. The time of a query is that of the last part, each with its call, and of
-merging.
+The model: queries arrive at random (Poisson). Each asks all parts; a part has some processors,
+which serve its queries in order. The time of a query is that of the last part, each with its call,
+and of merging.
 """
 
 from __future__ import annotations
