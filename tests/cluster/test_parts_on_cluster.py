@@ -55,7 +55,7 @@ def forms(app: App, monkeypatch: pytest.MonkeyPatch) -> BothForms:
     small_parts(monkeypatch)
     monkeypatch.setattr(parts, "PartActor", HeldPart)
     monkeypatch.setattr(parts, "RENEW_S", 1.0)
-    return BothForms(app, part_rows=14)
+    return BothForms(app, part_rows=16)  # each part costs the start of a process
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ from app.config import Settings
 from support.region_colours import choose_region_colours
 from support.held_part import BriefPart
 
-parts.PartActor, parts.RENEW_S = BriefPart, 0.5
+parts.PartActor, parts.RENEW_S = BriefPart, 0.2
 with App(Settings.model_validate_json(sys.argv[1]), choose=choose_region_colours) as app:
     app.search.open_index()
     print("open", flush=True)
@@ -151,7 +151,7 @@ def test_actors_outlive_a_killed_process_as_long_as_another_one_needs_them(
         return {ray.get(each.process.remote()) for each in searcher.connected._handles}
 
     monkeypatch.setattr(parts, "PartActor", BriefPart)
-    monkeypatch.setattr(parts, "RENEW_S", 0.5)
+    monkeypatch.setattr(parts, "RENEW_S", 0.2)
     random_catalogue.fill(app, 24)
     before, build = names(), forms.rebuild()
     with subprocess.Popen(
@@ -168,7 +168,7 @@ def test_actors_outlive_a_killed_process_as_long_as_another_one_needs_them(
         shared = processes(searcher)
         program.kill()
     killed = time.monotonic()
-    wait_until(lambda: time.monotonic() > killed + 1.5 * BRIEF_S)
+    wait_until(lambda: time.monotonic() > killed + 1.3 * BRIEF_S)
     assert processes(searcher) == shared and names() >= opened
     del searcher
     wait_until(lambda: not names() & opened)

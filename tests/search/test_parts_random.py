@@ -1,6 +1,6 @@
 """Random queries find the same in a build in parts, in one file and by comparing all pictures.
 
-More catalogues and queries: PARTS_CATALOGUES=60 PARTS_QUERIES=40.
+More catalogues and queries: PARTS_CATALOGUES=0:60 PARTS_QUERIES=40.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from app.types import Filters, Query, SearchResult
 from support.random_shop import CLUSTERS, picture_vector, refill
 from support.two_forms import BothForms, answered, small_parts
 
-CATALOGUES = int(os.environ.get("PARTS_CATALOGUES", "2"))
+CATALOGUES = range(*map(int, os.environ.get("PARTS_CATALOGUES", "0:2").split(":")))
 QUERIES = int(os.environ.get("PARTS_QUERIES", "7"))
 
 columns = st.fixed_dictionaries(
@@ -122,7 +122,7 @@ def test_parts_one_file_and_an_exact_scan_find_the_same(
     # So that filters search the index.
     sql.execute("INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 1, 0.5)")
     indexer, paths = app.indexer, Counter[tuple[str, bool]]()
-    for number in range(CATALOGUES):
+    for number in CATALOGUES:
         exactly = number % 3 != 2
         monkeypatch.setattr(recall, "MIN_NPROBE", 1_000_000 if exactly else 1)
         app.__dict__["indexer"] = indexer
