@@ -217,9 +217,8 @@ def _correct(
     near += vocabulary.synonyms_spelt_like(connection, language, word, most + 1)
     best = closest(word, stem, near, most)
     if best is None:
-        best = closest(
-            word, stem, vocabulary.spelt_otherwise(connection, language, word, most + 1), most
-        )
+        near = vocabulary.spelt_otherwise(connection, language, word, stem, most + 1)
+        best = closest(word, stem, near, most)
     return best
 
 

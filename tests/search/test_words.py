@@ -305,7 +305,10 @@ def test_a_correction_is_a_word_of_the_current_catalogue(app: App) -> None:
     add(app, {"A": [1]}, category="Kettle")
     reading = ask(app, "ketle").plan.reading
     assert reading is not None and reading.corrected == (Correction("ketle", "kettle"),)
-    app.catalog.delete(["A"])
+    add(app, {"B": [2]}, category="2pack")
+    reading = ask(app, "spack").plan.reading
+    assert reading is not None and reading.corrected == (Correction("spack", "2pack"),)
+    app.catalog.delete(["A", "B"])
     reading = ask(app, "ketle").plan.reading
     assert reading is not None and (reading.corrected, reading.ignored) == ((), ("ketle",))
 
