@@ -48,7 +48,11 @@ CHECKS = {
     "paths": (*PYTEST, "tests/search/test_fast_path.py", "tests/search/test_service.py"),
     "pages": (*PYTEST, "tests/search/test_paging.py", "tests/search/test_refill.py"),
     "index": (*PYTEST, "tests/index/test_builder.py", "tests/index/test_embedding_reader.py"),
-    "compressed": (*PYTEST, "tests/index/test_compressed.py"),
+    "compressed": (
+        *PYTEST,
+        "tests/index/test_compressed.py",
+        "tests/index/test_compressed_build.py",
+    ),
     "worker": (
         *PYTEST,
         "tests/operations/test_worker.py",
