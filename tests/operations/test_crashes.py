@@ -1,8 +1,7 @@
-"""Searches stay correct when builders and servers crash and when dumps are restored."""
+"""Searches stay correct when servers crash and when dumps are restored."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psycopg
 import pytest
 
@@ -18,9 +16,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.db.queries import embeddings, filter_snapshot, index_builds
-from app.errors import BuildRunning, DatabaseUnavailable
-from app.index import faiss_io
-from app.index.faiss_library import faiss
+from app.errors import DatabaseUnavailable
 from app.index.file_store import IndexFiles
 from app.operations.migrate import migrate
 from app.search.filters import parse
@@ -28,15 +24,12 @@ from app.types import Query
 from ingest import prefetch
 from support import servers
 from support.colours import choose_colours, photo
-from support.forks import Fork, fork
+from support.published_builds import RECOVERY_S, assert_clean, assert_whole, published, rebuild
 from support.search_checks import SearchThreads, best_sku, exact_plan
 from support.shop import add, numbered
 from support.sources import WatchedEncoder, ingest, write_source
 
 pytestmark = pytest.mark.xdist_group("crashes")
-
-RECOVERY_S = 300
-"""Seconds within which searches must work again after the server has restarted."""
 
 
 @pytest.fixture(scope="module")
@@ -64,164 +57,6 @@ def database_url(home: Path) -> str:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         connection.execute(f"CREATE DATABASE {name} TEMPLATE catalogue")
     return url
-
-
-def published(sql: psycopg.Connection) -> list[tuple[int, str]]:
-    """Ids and files of the published builds, oldest first."""
-    return sql.execute(
-        "SELECT id, sha256 FROM index_build WHERE state = 'published' ORDER BY id"
-    ).fetchall()
-
-
-def rebuild(app: App) -> int:
-    """Build as soon as the server has noticed that the previous builder is gone."""
-    deadline = time.monotonic() + RECOVERY_S
-    while True:
-        try:
-            build = app.indexer.rebuild()
-        except BuildRunning:
-            assert time.monotonic() < deadline, "the lock of a builder that died is still held"
-            time.sleep(0.02)
-        else:
-            assert build.state == "published"
-            return build.id
-
-
-def assert_whole(sql: psycopg.Connection, folder: Path) -> None:
-    """Each published build has its file, and each file with a final name is complete."""
-    names = {path.stem for path in folder.glob("*.faiss")}
-    assert {sha256 for _, sha256 in published(sql)} <= names
-    for path in folder.glob("*.faiss"):
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
-
-
-def assert_clean(sql: psycopg.Connection, folder: Path) -> None:
-    """The folder holds the files of the published builds and nothing else."""
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == sorted({f"{sha256}.faiss" for _, sha256 in published(sql)})
-    stored = sql.execute("SELECT DISTINCT build_id FROM index_chunk ORDER BY 1").fetchall()
-    assert [row[0] for row in stored] == [build for build, _ in published(sql)]
-    assert sql.execute("SELECT count(*) FROM index_build WHERE state = 'building'").fetchone() == (
-        0,
-    )
-
-
-# Killed builders
-
-BEFORE_THE_ROW = [
-    "before the content is read",
-    "before the file",
-    "half the file",
-    "before the file has its name",
-    "after the file has its name",
-    "before the chunks",
-    "before the row",
-    "before the row is committed",
-]
-AFTER_THE_ROW = ["after the row", "before old files are deleted", "after old files are deleted"]
-
-
-Tell = Callable[[str], None]
-
-
-def build_and_pause(settings: Settings, step: str, tell: Tell) -> None:
-    """Build, and pause for ever at a step; runs in a child process."""
-
-    def pause() -> None:
-        tell("paused")
-        signal.pause()
-
-    def stop(owner: Any, name: str, *, after: bool = False) -> None:
-        real = getattr(owner, name)
-
-        def paused(*arguments: Any, **named: Any) -> Any:
-            result = real(*arguments, **named) if after else None
-            pause()
-            return result
-
-        setattr(owner, name, paused)
-
-    write = faiss_io.write
-
-    def write_half(index: Any, file: Any) -> Any:
-        _, size = write(index, file)
-        file.truncate(size // 2)
-        pause()
-
-    steps: dict[str, Callable[[], None]] = {
-        "before the content is read": lambda: stop(embeddings, "stream"),
-        "before the file": lambda: stop(IndexFiles, "write"),
-        "half the file": lambda: setattr(faiss_io, "write", write_half),
-        "before the file has its name": lambda: stop(Path, "replace"),
-        "after the file has its name": lambda: stop(Path, "replace", after=True),
-        "before the chunks": lambda: stop(index_builds, "save_file"),
-        "before the row": lambda: stop(index_builds, "finish"),
-        "before the row is committed": lambda: stop(index_builds, "finish", after=True),
-        "after the row": lambda: stop(index_builds, "retire_older"),
-        "before old files are deleted": lambda: stop(IndexFiles, "remove"),
-        "after old files are deleted": lambda: stop(IndexFiles, "remove", after=True),
-    }
-    steps[step]()
-    App(settings, choose=choose_colours).indexer.rebuild()
-    tell("never stopped")
-
-
-def test_a_fork_searches_after_threads_have_searched_here() -> None:
-    library = faiss()
-    index, before = library.IndexFlatIP(64), library.omp_get_max_threads()
-    vectors = np.random.default_rng(1).normal(size=(20_000, 64)).astype(np.float32)
-    index.add(vectors)
-    library.omp_set_num_threads(2)
-    try:
-        expected = index.search(vectors[:10], 3)[1]
-        child = fork(lambda tell: tell(str(index.search(vectors[:10], 3)[1].tolist())))
-        found = child.output.read()
-        assert (child.wait(), found) == (0, f"{expected.tolist()}\n")
-    finally:
-        library.omp_set_num_threads(before)
-
-
-@pytest.fixture
-def builder() -> Iterator[Callable[[Settings, str], Fork]]:
-    """Starts a builder and returns when it pauses at a step; ends it with the test."""
-    started: list[Fork] = []
-
-    def begin(settings: Settings, step: str) -> Fork:
-        started.append(fork(lambda tell: build_and_pause(settings, step, tell)))
-        assert started[-1].output.readline() == "paused\n"
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
-
-
-@pytest.mark.parametrize("step", BEFORE_THE_ROW + AFTER_THE_ROW)
-def test_a_builder_killed_at_any_step_leaves_correct_searches_and_no_files(
-    app: App, settings: Settings, sql: psycopg.Connection, step: str,
-    builder: Callable[[Settings, str], Fork],
-) -> None:  # fmt: skip
-    before = []
-    for first in (0, 30):  # as many builds as are kept, so that one will be retired
-        add(app, numbered(30, first=first))
-        before.append(app.indexer.rebuild().id)
-    add(app, {"NEW": [1000]})
-    app.catalog.delete(["P0003"])
-    process = builder(settings, step)
-    standing = exact_plan(app)
-    process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert_whole(sql, settings.index_folder)
-    new = [build for build, _ in published(sql) if build not in before]
-    assert len(new) == (step in AFTER_THE_ROW)
-    with App(settings, choose=choose_colours) as other:
-        for plan in (standing, exact_plan(app), exact_plan(other)):
-            assert (plan.path, plan.build) == ("faiss", new[0] if new else before[-1])
-        app.catalog.delete(["P0005"])  # otherwise the orphan would have the name of the next file
-        last = rebuild(other)
-        assert_clean(sql, settings.index_folder)
-        assert (exact_plan(app).build, exact_plan(other).build) == (last, last)
-        assert best_sku(app, 1000) == "NEW"
 
 
 # Server crashes
