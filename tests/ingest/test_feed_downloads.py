@@ -1,12 +1,9 @@
-"""Feeds from the web and pictures by address: politely, once, and reported where they fail."""
+"""Feeds from the web and pictures by address: downloaded once, and reported where they fail."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +15,21 @@ from app.bootstrap import App
 from app.config import Settings
 from app.db.download_cache import DownloadCache, KnownDownload
 from app.errors import BadImage, BadInput, BadSource
-from app.images.download import Downloader, TryLater
 from app.library.catalogue import Catalogue
 from app.types import Query
-from ingest import host_limits, remote_pictures
-from ingest.host_limits import Host, HostDown, Politeness
+from ingest import remote_pictures
 from ingest.load import LoadOptions, load, preview_load
 from ingest.open_source import download_cache, open_source, public_name
 from ingest.open_source import remote_pictures as remote_pictures_of
 from ingest.originals import Originals, check_folders, folders_of
 from ingest.pipeline import IngestReport
 from ingest.prune_limit import UNLIMITED
-from ingest.remote_pictures import RemotePictures
-from ingest.sources import SourceReject
 from support.colours import choose_colours, photo
-from support.picture_server import PictureServer, picture_server
+from support.feed_runs import feed, ingest
+from support.picture_server import PictureServer
 from support.shop import sha
 
 cli_ingest = importlib.import_module("app.cli.ingest")
-
-
-@pytest.fixture
-def shop() -> Iterator[PictureServer]:
-    with picture_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -56,28 +44,6 @@ def settings(database_url: str, tmp_path: Path, shop: PictureServer) -> Settings
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_pictures, "PAUSE_S", 0.0)
-
-
-def ingest(app: App, source: str, **options: Any) -> tuple[IngestReport, list[SourceReject]]:
-    """A run over a source, as by the command line, and what it refused."""
-    opened = open_source(source, app.settings)
-    rejects: list[SourceReject] = []
-    report = load(
-        app.engine, app.catalog, app.encoders, app.limits, opened, LoadOptions(**options),
-        rejected=rejects.append,
-    )  # fmt: skip
-    return report, rejects
-
-
-def feed(shop: PictureServer, pictures: dict[str, int], name: str = "/feed.tsv") -> str:
-    """Publish photos by sku and a feed of them; returns the address of the feed."""
-    for sku, seed in pictures.items():
-        shop.files[f"/{sku}.png"] = photo(seed)
-    lines = ["id\ttitle\timage_link\tavailability\titem_group_id"]
-    lines += [f"{sku}\tmug {sku}\t{shop.url}/{sku}.png\tin stock\tG{seed % 2}"
-              for sku, seed in pictures.items()]  # fmt: skip
-    shop.files[name] = "\n".join(lines).encode()
-    return shop.url + name
 
 
 def test_a_feed_from_an_address_is_loaded_with_its_pictures_and_can_be_filtered(
@@ -225,26 +191,6 @@ def test_an_interrupted_run_transfers_what_is_missing_only(
     assert not stored & shop.sent.keys()
 
 
-def test_downloads_of_one_host_run_together_up_to_the_limit(app: App, shop: PictureServer) -> None:
-    address = feed(shop, {f"P{number}": number for number in range(24)})
-    opened = open_source(address, app.settings)
-    shop.reset()
-    shop.hold = threading.Event()
-    opened.pictures.announce([f"{shop.url}/P{number}.png" for number in range(24)])
-    wait_until(lambda: shop.active == 4)
-    shop.hold.set()
-    sizes = [len(opened.pictures.read(f"{shop.url}/P{number}.png")) for number in range(24)]
-    assert min(sizes) > 0 and shop.at_once == 4 == app.settings.downloads_at_once
-    opened.pictures.close()
-
-
-def wait_until(holds: Any) -> None:
-    end = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_private_addresses_are_refused_unless_they_are_allowed(
     app: App, settings: Settings, shop: PictureServer, tmp_path: Path
 ) -> None:
@@ -312,66 +258,6 @@ def test_a_download_cache_that_cannot_be_written_is_not_needed(
     cache = DownloadCache(tmp_path / "file" / "downloads.sqlite3")
     cache.put("u", KnownDownload("e", "", b"x"))
     assert cache.get("u") is None and "is not known" in caplog.text
-
-
-def test_a_host_that_does_not_answer_is_not_asked_for_ever(
-    shop: PictureServer, tmp_path: Path
-) -> None:
-    web = Downloader(max_bytes=1000, ports=None, allow_private=True)
-    cache = DownloadCache(tmp_path / "cache")
-    pictures = RemotePictures(web, cache, Politeness(1, 10_000))
-    names = [f"{shop.url}/{number}.png" for number in range(30)]
-    shop.broken = {f"/{number}.png": [503] * 9 for number in range(30)}
-    pictures.announce(names)
-    reasons = []
-    for name in names:
-        with pytest.raises(BadImage) as caught:
-            pictures.fetch(name)
-        reasons.append(str(caught.value))
-    assert shop.asked.total() == host_limits.MAX_FAILURES
-    assert "503" in reasons[0] and "not asked any more" in reasons[-1]
-    pictures.close()
-
-
-def test_a_host_that_asks_to_wait_long_is_given_up() -> None:
-    host = Host("shop.test", Politeness(), threading.Event())
-    with pytest.raises(TryLater, match="busy"):
-        host.failed(TryLater("busy", 3600.0), 0)
-    with pytest.raises(HostDown, match=r"shop\.test"):
-        host.wait_turn()
-
-
-def test_requests_to_a_host_begin_at_its_rate_and_after_the_pause_it_asks_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(host_limits.time, "monotonic", lambda: now[0])
-    waits: list[float] = []
-
-    class Clock(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            waits.append(round(timeout or 0, 6))
-            return False
-
-    host = Host("shop.test", Politeness(4, 10), Clock())
-    for _ in range(3):
-        host.wait_turn()
-    host.failed(TryLater("busy", 7.0), 1.0)
-    host.wait_turn()
-    assert waits == [0, 0.1, 0.2, 7.0]
-
-
-def test_waiting_downloads_end_when_a_run_ends(shop: PictureServer, tmp_path: Path) -> None:
-    shop.files = {f"/{number}": photo(number) for number in range(9)}
-    shop.hold = threading.Event()
-    web = Downloader(max_bytes=10_000, ports=None, allow_private=True)
-    pictures = RemotePictures(web, DownloadCache(tmp_path / "cache"), Politeness(1, 10_000))
-    pictures.announce([f"{shop.url}/{number}" for number in range(9)])
-    pictures.stop()
-    with pytest.raises(HostDown, match="run ended"):
-        pictures.fetch(f"{shop.url}/8")
-    shop.hold.set()
-    pictures.close()
 
 
 def test_another_model_finds_originals_on_the_web(
