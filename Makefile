@@ -100,7 +100,7 @@ soak-cluster: $(INSTALLED)
 	PYTHONPATH=.:tests $(BIN)/python tests/cluster/soak.py --seconds $(or $(SECONDS),600)
 
 mutants: $(INSTALLED)
-	$(BIN)/python tests/freshness/mutants.py
+	PYTHONPATH=tests $(BIN)/python tests/freshness/mutants.py
 
 fuzz: $(INSTALLED)
 	PYTHONPATH=.:tests $(BIN)/python tests/fuzzing/fuzz_files.py

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from freshness.mutants import CHECKS, MUTANTS, Mutant, mutated
+from freshness.mutant_list import MUTANTS, Mutant
+from freshness.mutants import CHECKS, mutated
 from support.paths import REPO
 
 
