@@ -1,6 +1,7 @@
 #!/bin/sh
 # What takes more than one command of Compose. Run `deploy/containers.sh help`.
-# COMPOSE and ENGINE name other programs than `docker compose` and `docker`.
+# COMPOSE and ENGINE name other programs than `docker compose` and `docker`; START_SECONDS is how
+# long a replaced service may take until its health check passes.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,7 @@ SECRETS=${SECRETS:-secrets}
 IMAGE=lookalike:${LOOKALIKE_TAG:-local}
 PREVIOUS=lookalike:${LOOKALIKE_TAG:-local}-previous
 SERVING="page api worker"
+START_SECONDS=${START_SECONDS:-180}
 
 compose() { $COMPOSE "$@" </dev/null; }
 
@@ -80,11 +82,54 @@ forget() {
     fi
 }
 
+# Compose without a limit waits for ever for a container that ends and starts again and again.
+started() {
+    service=$1
+    shift
+    compose up --detach --no-deps --wait --wait-timeout "$START_SECONDS" "$@" "$service" || return 1
+    for each in $(compose ps --all --quiet "$service"); do
+        [ "$($ENGINE inspect --format '{{.State.Health.Status}}' "$each")" = healthy ] || return 1
+    done
+}
+
+explain() {
+    echo "The service $service does not start. The last lines of its log:" >&2
+    for each in "$@"; do
+        $ENGINE logs --tail 20 "$each" >&2 || true
+    done
+}
+
+# Page and API publish no port by themselves where a proxy does (deploy/proxy/compose.yml).
+behind_proxy() {
+    [ "$1" != worker ] && compose config --services | grep -qx proxy
+}
+
+# Beside the old container, which serves until the new one does, and goes on if that does not start.
+start_beside() {
+    service=$1
+    old=$(compose ps --quiet "$service")
+    if ! started "$service" --no-recreate --scale "$service=$(($(echo "$old" | wc -l) + 1))"; then
+        new=$(compose ps --all --quiet "$service" | grep -vxF "$old" || true)
+        explain $new
+        $ENGINE rm --force $new >/dev/null 2>&1 || true
+        return 1
+    fi
+    # The proxy asks each second which containers there are.
+    sleep 2
+    $ENGINE stop $old >/dev/null
+    $ENGINE rm $old >/dev/null
+}
+
 # One after the other: each is silent while it starts by itself, and not while the others stop and
-# start beside it.
+# start beside it. Those behind one that does not start stay as they are.
 replace() {
     for service in $SERVING; do
-        compose up --detach --no-deps --wait "$service" || return 1
+        if [ -n "$(compose ps --quiet "$service")" ] && behind_proxy "$service"; then
+            start_beside "$service" || return 1
+        elif ! started "$service"; then
+            explain $(compose ps --all --quiet "$service")
+            return 1
+        fi
     done
 }
 
@@ -103,13 +148,13 @@ upgrade() {
     if [ -n "$before" ] && [ "$before" != "$(image_id "$IMAGE")" ]; then
         $ENGINE tag "$before" "$PREVIOUS"
     fi
+    # These ended long ago, and keep the image that they were started from.
+    compose rm --force roles migrate
+    forget "$earlier"
     replace || {
         echo "The new version does not start. \`deploy/containers.sh rollback\` goes back." >&2
         exit 1
     }
-    # These ended long ago, and keep the image that they were started from.
-    compose rm --force roles migrate
-    forget "$earlier"
 }
 
 rollback() {
@@ -121,7 +166,10 @@ rollback() {
     after=$(image_id "$IMAGE")
     $ENGINE tag "$before" "$IMAGE"
     [ -z "$after" ] || $ENGINE tag "$after" "$PREVIOUS"
-    replace
+    replace || {
+        echo "The version before does not start. \`deploy/containers.sh rollback\` goes forward again." >&2
+        exit 1
+    }
 }
 
 case "${1:-help}" in

@@ -7,14 +7,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from app.cluster import session
+from app.cluster import actors as cluster_actors
+from app.cluster.actors import ANSWER_S, Actors, CallFailed, attach, bounded
 from app.cluster.portable_settings import check_reachable, portable
-from app.cluster.session import Actors, CallFailed
 from app.config import Settings
 from app.db.engine import make_engine
 from app.db.queries import index_builds
@@ -32,6 +33,17 @@ LEASE_S = 60.0
 RENEW_S = 10.0
 """Seconds between two signs of life to the actors of an index that is open; an actor that was ended
 is begun again then."""
+
+SIGN_S = 5.0
+"""Seconds in which one of the actors should answer a sign of life; if none does, the cluster is
+asked whether it does."""
+
+LONGEST_PAUSE_S = 60.0
+"""Seconds before a connection is tried again: at first 2, and twice as many after each failure up
+to this."""
+
+BOUND = 2.0
+"""Times as long as a search waits for the parts, its calls may take at most."""
 
 OPEN_S = 60.0
 """Seconds that the opening of an index waits for its parts."""
@@ -117,57 +129,48 @@ class PartActor:
     def _end_unused(self) -> None:
         while time.monotonic() - self._asked_at < LEASE_S:
             time.sleep(1)
-        session.end_this_actor()
+        cluster_actors.end_this_actor()
 
 
-class RemoteParts:
-    """Searches the parts of an index in their actors.
+class ConnectedParts:
+    """The actors of the parts of an index, as one connection to the cluster reaches them.
 
     A part that does not answer in time is away: later searches do not wait for it until it has
-    answered the call that was late, or a sign of life after one that failed. All are while there is
-    no connection.
+    answered the call that was late, or a sign of life after one that failed.
     """
 
-    def __init__(self, actors: Actors, settings: str, build: Build, wait_s: float) -> None:
-        self._actors = actors
+    def __init__(self, actors: Actors, settings: str, build: Build) -> None:
+        self.actors = actors
         self._settings = settings
         self._files = build.files
         self._parts = build.parts
-        self._wait_s = wait_s
         self._lock = threading.Lock()
         self._handles = [self._started(number) for number in range(len(self._files))]
         self._late: dict[int, Any] = {}
         self._shared: WeakKeyDictionary[IdSelector, list[Any]] = WeakKeyDictionary()
-        threading.Thread(target=_renew, args=(ref(self),), name="renew-parts", daemon=True).start()
 
-    def search_parts(
+    def search(
         self, queries: Vectors, k: int, nprobe: int,
-        selector: IdSelector | None, excluded: ExcludedIds | None,
+        selector: IdSelector | None, excluded: ExcludedIds | None, wait_s: float,
     ) -> list[PartAnswer | None]:  # fmt: skip
-        """What each part finds; None for one that did not answer in time."""
-        try:
-            return self._answers(queries, k, nprobe, selector, excluded)
-        except CallFailed as exc:  # not of one part: the connection is lost
-            _log.debug("no part could be asked: %s", exc)
-            return [None] * len(self._parts)
-
-    def _answers(
-        self, queries: Vectors, k: int, nprobe: int,
-        selector: IdSelector | None, excluded: ExcludedIds | None,
-    ) -> list[PartAnswer | None]:  # fmt: skip
-        """The same. Raises CallFailed where the calls of all parts fail."""
+        """What each part finds; None for one that did not answer in time. Raises CallFailed where
+        the calls of all parts fail."""
         selected = self._sent(selector)
         calls: dict[int, Any] = {}
+        failed: CallFailed | None = None
         for number, part in enumerate(self._parts):
             if self._is_away(number):
                 continue
             passed = None if excluded is None else excluded.within(part.first, part.last)
             arguments = (queries, k, nprobe, selected[number], passed)
             try:
-                calls[number] = self._actors.call(self._handles[number], "search", *arguments)
+                calls[number] = self.actors.call(self._handles[number], "search", *arguments)
             except CallFailed as exc:
                 self._fail(number, exc)
-        done = self._actors.wait(list(calls.values()), self._wait_s)
+                failed = exc
+        if failed is not None and not calls:
+            raise failed
+        done = self.actors.wait(list(calls.values()), wait_s)
         answers: list[PartAnswer | None] = [None] * len(self._parts)
         for number, call in calls.items():
             if call not in done:
@@ -175,7 +178,7 @@ class RemoteParts:
                     self._late[number] = call
                 continue
             try:
-                answers[number] = self._actors.result(call)
+                answers[number] = self.actors.result(call)
             except CallFailed as exc:
                 self._fail(number, exc)
         return answers
@@ -189,29 +192,35 @@ class RemoteParts:
                 return reason
             time.sleep(0.1)
 
-    def renew(self) -> None:
-        """Give a sign of life to each actor, and begin those again that were ended."""
+    def renew(self) -> bool:
+        """Give a sign of life to each actor, and begin those again that were ended; whether any
+        has answered."""
+        calls = []
         for number in range(len(self._parts)):
             try:
                 handle = self._started(number)
                 self._handles[number] = handle
-                self._actors.call(handle, "is_open")
+                calls.append(self.actors.call(handle, "is_open"))
             except CallFailed as exc:
                 _log.debug("part %s could not be reached: %s", number + 1, exc)
+        try:
+            return bool(self.actors.wait(calls, SIGN_S))
+        except CallFailed:
+            return False
 
     def _started(self, number: int) -> Any:
         # Processes of two versions may run at the same time, as during an upgrade.
         file, its_version = self._files[number], version("lookalike")
         name = sha256(f"{its_version} {index_builds.identity(file)}".encode()).hexdigest()[:32]
-        return self._actors.start(
+        return self.actors.start(
             f"part-{number}-{name}", PartActor, self._settings, file, its_version,
             concurrent=CONCURRENT,
         )  # fmt: skip
 
     def _not_open(self, number: int) -> str | None:
         try:
-            call = self._actors.call(self._handles[number], "is_open")
-            if call in self._actors.wait([call], 1.0) and self._actors.result(call):
+            call = self.actors.call(self._handles[number], "is_open")
+            if call in self.actors.wait([call], 1.0) and self.actors.result(call):
                 return None
             return f"part {number + 1} of {len(self._parts)} is not open yet"
         except CallFailed as exc:
@@ -226,7 +235,7 @@ class RemoteParts:
                 return shared
         sent: list[Any] = [selector.within(part.first, part.last) for part in self._parts]
         if sum(each.nbytes for each in sent) > SHARED_BYTES:
-            sent = [self._actors.share(each) for each in sent]
+            sent = [self.actors.share(each) for each in sent]
             with self._lock:
                 self._shared[selector] = sent
         return sent
@@ -238,9 +247,9 @@ class RemoteParts:
             if late is None:
                 return False
             try:
-                if late not in self._actors.wait([late], 0):
+                if late not in self.actors.wait([late], 0):
                     return True
-                self._actors.result(late)
+                self.actors.result(late)
                 del self._late[number]
                 return False
             except CallFailed:
@@ -255,19 +264,85 @@ class RemoteParts:
     def _probe(self, number: int) -> None:
         """Ask a part whether it is there; it is away until it answers."""
         try:
-            self._late[number] = self._actors.call(self._handles[number], "is_open")
+            self._late[number] = self.actors.call(self._handles[number], "is_open")
         except CallFailed:
             self._late.pop(number, None)  # the next search tries again
 
 
-def _renew(parts: ref[RemoteParts]) -> None:
+class RemoteParts:
+    """Searches the parts of an index in their actors. All parts are away while the cluster does not
+    answer; in a thread, the connection is then made again, and the actors are opened anew."""
+
+    def __init__(self, actors: Actors, settings: str, build: Build, wait_s: float) -> None:
+        self._actors = actors
+        self._of_build = (settings, build)
+        self.wait_s = wait_s
+        self._woken = threading.Event()
+        self._answering = True
+        self.connected = self._parts()
+        self._count = len(build.parts)
+        threading.Thread(
+            target=_renew, args=(ref(self), self._woken), name="renew-parts", daemon=True
+        ).start()
+
+    def search_parts(
+        self, queries: Vectors, k: int, nprobe: int,
+        selector: IdSelector | None, excluded: ExcludedIds | None,
+    ) -> list[PartAnswer | None]:  # fmt: skip
+        """What each part finds; None for one that did not answer in time."""
+        if self._answering:
+            search = partial(self.connected.search, queries, k, nprobe, selector, excluded)
+            try:
+                # Ray's own calls wait for minutes where the network is away.
+                return bounded(partial(search, self.wait_s), BOUND * self.wait_s)
+            except CallFailed as exc:  # not of one part
+                _log.debug("no part could be asked: %s", exc)
+                self._answering = False
+                self._woken.set()
+        return [None] * self._count
+
+    def wait_until_open(self, seconds: float) -> str | None:
+        """Wait until all parts are open; the reason why one is not, after so many seconds. Raises
+        CallFailed."""
+        return bounded(partial(self.connected.wait_until_open, seconds), seconds + ANSWER_S)
+
+    def renew(self) -> bool:
+        """Give a sign of life to the actors, by a new connection if the cluster does not answer;
+        whether it does."""
+        try:
+            if not self._renewed() and not self._actors.is_connected():
+                _log.debug("the cluster of the parts does not answer")
+                self._answering = False
+                self._actors = self._actors.connected_again()
+            if self.connected.actors is not self._actors:
+                self.connected = self._parts()
+                _log.warning("the cluster of the parts was lost, and is connected to again")
+        except LookalikeError as exc:
+            _log.debug("the cluster of the parts could not be connected to: %s", exc)
+            return False
+        self._answering = True
+        return True
+
+    def _renewed(self) -> bool:
+        try:
+            return bounded(self.connected.renew, ANSWER_S)
+        except CallFailed:
+            return False
+
+    def _parts(self) -> ConnectedParts:
+        return bounded(partial(ConnectedParts, self._actors, *self._of_build), OPEN_S)
+
+
+def _renew(parts: ref[RemoteParts], woken: threading.Event) -> None:
     """Renew the actors of an index as long as the index is in use."""
+    failures = 0
     while True:
-        time.sleep(RENEW_S)
+        woken.wait(min(2.0 ** min(failures, 10), LONGEST_PAUSE_S) if failures else RENEW_S)
+        woken.clear()
         alive = parts()
         if alive is None:
             return
-        alive.renew()
+        failures = 0 if alive.renew() else failures + 1
         del alive
 
 
@@ -288,7 +363,7 @@ class PartsOnCluster:
         settings = self._settings()
         try:
             check_reachable(settings, self._address)
-            actors = session.attach(self._address, settings.part_cpus)
+            actors = attach(self._address, settings.part_cpus)
             parts = RemoteParts(actors, portable(settings), build, settings.part_wait_s)
             reason = parts.wait_until_open(OPEN_S)
         except LookalikeError as exc:

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, with tasks and actors on it: the only module that imports Ray."""
+"""A connection to a Ray cluster, with tasks on it: the only module that imports Ray."""
 
 from __future__ import annotations
 
@@ -55,78 +55,6 @@ class ClusterLost(LookalikeError):
 class NotInstalled(LookalikeError):
     """A machine of the cluster cannot load Lookalike. Install the same versions of it, of Python
     and of Ray everywhere, with the extra `ray`."""
-
-
-class CallFailed(LookalikeError):
-    """A call of an actor failed: the actor or its machine was lost, or it raised an error."""
-
-
-NAMESPACE = "lookalike"
-"""Where actors have their names, for all programs on a cluster."""
-
-PENDING_CALLS = 64
-"""Calls of one actor by one process that may wait; further ones fail at once."""
-
-
-class Actors:
-    """Actors of `cpus` processors each, which outlive the program and which others share by name.
-
-    An actor whose process or machine is lost is created anew elsewhere, with the same arguments;
-    calls that it had not answered fail.
-    """
-
-    def __init__(self, ray: Any, cpus: float) -> None:
-        self._ray = ray
-        self._cpus = cpus
-
-    def start(self, name: str, kind: type, *arguments: Any, concurrent: int) -> Any:
-        """The actor with this name, created of a class where there is none, which answers so many
-        calls at the same time. Raises CallFailed."""
-        with self._failing():
-            return (
-                self._ray.remote(kind)
-                .options(
-                    name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True,
-                    num_cpus=self._cpus, max_restarts=-1, max_task_retries=0,
-                    max_concurrency=concurrent, max_pending_calls=PENDING_CALLS,
-                    scheduling_strategy="SPREAD",
-                )
-                .remote(*arguments)
-            )  # fmt: skip
-
-    def share(self, value: Any) -> Any:
-        """A reference to a value, to be given to many calls."""
-        with self._failing():
-            return self._ray.put(value)
-
-    def call(self, actor: Any, method: str, *arguments: Any) -> Any:
-        """Begin a call. Raises CallFailed."""
-        with self._failing():
-            return getattr(actor, method).remote(*arguments)
-
-    def wait(self, calls: list[Any], seconds: float) -> list[Any]:
-        """Those of the calls that have ended, after so many seconds at most."""
-        if not calls:
-            return []
-        with self._failing():
-            done, _ = self._ray.wait(calls, num_returns=len(calls), timeout=seconds)
-            return list(done)
-
-    def result(self, call: Any) -> Any:
-        """The result of a call that has ended. Raises CallFailed."""
-        with self._failing():
-            return self._ray.get(call)
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        # Ray would begin a cluster of its own.
-        if not self._ray.is_initialized():
-            raise CallFailed("this process is not connected to a Ray cluster any more")
-        try:
-            yield
-        except Exception as exc:  # Ray says so too that an actor belongs to an earlier connection
-            lines = str(exc).strip().splitlines() or [type(exc).__name__]
-            raise CallFailed(lines[-1][-REASON_CHARACTERS:]) from exc
 
 
 class Cluster:
@@ -243,27 +171,6 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return errors if grpc is None else (*errors, grpc.RpcError)
 
 
-def attach(address: str, cpus: float) -> Actors:
-    """Actors of a cluster, to which this process stays connected; `address` as for `connect`.
-
-    Raises RayUnavailable.
-    """
-    ray = _library()
-    with _attaching:
-        if not ray.is_initialized():
-            _initialise(ray, address)
-    return Actors(ray, cpus)
-
-
-def end_this_actor() -> None:
-    """End the actor in whose process this is called; it is not created anew."""
-    ray = _library()
-    ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
-
-
-_attaching = threading.Lock()
-
-
 @contextmanager
 def connect(
     address: str, cpus: int, notify: ProgressCallback = lambda message: None
@@ -276,10 +183,10 @@ def connect(
 
     Raises RayUnavailable.
     """
-    ray = _library()
+    ray = library()
     connected_before = ray.is_initialized()
     if not connected_before:
-        _initialise(ray, address)
+        initialise(ray, address)
     try:
         cluster = Cluster(ray, cpus, notify)
         if not cluster.slots:
@@ -293,7 +200,8 @@ def connect(
             ray.shutdown()
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module of Ray. Raises RayUnavailable."""
     # Reports to the makers of Ray are off unless they were asked for.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a lost connection is an error
@@ -304,7 +212,8 @@ def _library() -> Any:
     return ray
 
 
-def _initialise(ray: Any, address: str) -> None:
+def initialise(ray: Any, address: str) -> None:
+    """Connect this process. Raises RayUnavailable."""
     if address == LOCAL:
         _protect_local()
         options: dict[str, Any] = {"include_dashboard": False}
@@ -314,7 +223,7 @@ def _initialise(ray: Any, address: str) -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
+    except Exception as exc:  # Ray's client has a bare one too
         reason = " ".join((str(exc) or type(exc).__name__).split())  # it may be a whole trace
         raise _unusable(address, reason[-REASON_CHARACTERS:]) from exc
     finally:
@@ -322,6 +231,15 @@ def _initialise(ray: Any, address: str) -> None:
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and on_sigterm is not None:
             signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def cut_connection() -> None:
+    """Let calls of Ray's client end that wait for a network that is away."""
+    from ray.util import client
+
+    worker = client.ray.get_context().client_worker
+    if worker is not None and worker.channel is not None:
+        worker.channel.close()
 
 
 def _protect_local() -> None:

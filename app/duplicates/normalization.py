@@ -130,15 +130,23 @@ class Identities(Mapping[str, Identity]):
         Words agree only of products of one brand, category and colour. A colour that is missing is
         read from the title, and may be any.
         """
-        by_names: dict[tuple[Words, Words], dict[Words, list[str]]] = {}
+        by_kind: dict[str, list[tuple[str, str]]] = {}
         for sku, product in self._products.items():
-            colours = by_names.setdefault(
-                (_sorted_name(product.brand or ""), _sorted_name(product.category or "")), {}
-            )
-            colours.setdefault(_sorted_name(product.colour or ""), []).append(sku)
-        for colours in by_names.values():
-            groups = [*colours.values()] if () not in colours else [[*chain(*colours.values())]]
-            yield from (group for group in groups if len(group) > 1)
+            kind, colour = _names(product.brand or "", product.category or "", product.colour or "")
+            by_kind.setdefault(kind, []).append((colour, sku))
+        for members in by_kind.values():
+            if len(members) > 1:
+                yield from _of_one_colour(members)
+
+
+def _of_one_colour(members: Iterable[tuple[str, str]]) -> Iterator[list[str]]:
+    """Skus, two or more at a time, of one colour, of which '' may be any; the pairs are colour and
+    sku."""
+    colours: dict[str, list[str]] = {}
+    for colour, sku in members:
+        colours.setdefault(colour, []).append(sku)
+    groups = [[*chain(*colours.values())]] if "" in colours else [*colours.values()]
+    yield from (group for group in groups if len(group) > 1)
 
 
 def identity_key(product: Product) -> str:
@@ -155,9 +163,12 @@ _named = lru_cache(maxsize=1024)(normalised)
 """Cached for brands, categories and colours, of which there are few; titles are not cached."""
 
 
-@lru_cache(maxsize=1024)
-def _sorted_name(name: str) -> Words:
-    return tuple(sorted(_named(name)))
+@lru_cache(maxsize=4096)
+def _names(brand: str, category: str, colour: str) -> tuple[str, str]:
+    """Brand and category, and the colour, as texts that are equal if the words are, in any
+    order."""
+    own, kind, shown = (" ".join(sorted(_named(name))) for name in (brand, category, colour))
+    return f"{own}|{kind}", shown
 
 
 class _Plain(dict[int, str]):

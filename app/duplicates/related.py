@@ -22,12 +22,24 @@ def parts(products: Sequence[Product], verdicts: Sequence[Verdict]) -> list[list
     products of one part does not depend on those of the others.
     """
     by_sku = {each.sku: each for each in products}
+    together = [*Identities(by_sku).may_agree()]
+    sharing = [*_sharing(products)]
+    if sharing or verdicts:
+        pairs = ([verdict.sku_a, verdict.sku_b] for verdict in verdicts)
+        return _joined(products, [*together, *sharing, *pairs])
+    part_of = {sku: skus[0] for skus in together for sku in skus}  # these share no product
+    found: dict[str, list[Product]] = {}
+    for each in products:
+        found.setdefault(part_of.get(each.sku, each.sku), []).append(each)
+    return list(found.values())
+
+
+def _joined(products: Sequence[Product], together: Sequence[Sequence[str]]) -> list[list[Product]]:
+    """The products by parts, where these skus are in one part."""
     groups = UnionFind()
-    for skus in (*Identities(by_sku).may_agree(), *_sharing(products)):
+    for skus in together:
         for sku in skus[1:]:
             groups.join(skus[0], sku)
-    for verdict in verdicts:
-        groups.join(verdict.sku_a, verdict.sku_b)
     found: dict[str, list[Product]] = {}
     for each in products:
         found.setdefault(groups.find(each.sku), []).append(each)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.encoders import colour_words
+from app.encoders import colour_words, german_words
 from app.encoders.base import EMBEDDED, split_variant
 from app.encoders.embedded_versions import NEWEST, version_of
+from app.encoders.negations import with_minus_signs
 from app.types import Model, Vector, Vectors
 
 FILES = {"2": Path(__file__).parent / "pair_words.npz"}
@@ -41,7 +42,7 @@ MAX_PHRASE = 4
 
 GRAM_LENGTHS = (2, 3, 4)
 
-NEUTRAL = frozenset(
+NEUTRAL = german_words.FUNCTION_WORDS | frozenset(
     re.findall(
         r"\w+",
         "a an and the of for in on with by from to or my some any new style fashion product item i"
@@ -139,8 +140,9 @@ class WordSpace:
         return np.stack(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def read(self, text: str) -> WordReading:
-        """The direction of a text; words after a minus sign are subtracted."""
-        wanted = tokens(_WANTED.sub(" ", text))
+        """The direction of a text; words after a minus sign are subtracted, as are negated ones."""
+        text = with_minus_signs(text)
+        wanted = german_words.in_context(tokens(_WANTED.sub(" ", text)))
         unwanted = [tokens(match["unwanted"]) for match in _WANTED.finditer(text)]
         total = np.zeros(self.dim, np.float64)
         known, counted = 0.0, 0
@@ -189,13 +191,17 @@ class WordSpace:
             start = end
 
     def _place(self, words: Sequence[str]) -> int | None:
-        """The place of a name, as it is written, in the singular, or as a colour's other name."""
+        """The place of a name, as it is written, in the singular, as a colour's other name, or in
+        English."""
         written = " ".join(words)
         found = self._places.get(written)
         if found is None:
             found = self._places.get(" ".join([*words[:-1], singular(words[-1])]))
         if found is None:
             found = self._places.get(colour_words.basic_name(written) or "")
+        if found is None:
+            english = (self._places.get(each) for each in german_words.english(written))
+            found = next((each for each in english if each is not None), None)
         return found
 
     def _spelt_like(self, word: str) -> tuple[int | None, float]:

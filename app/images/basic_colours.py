@@ -26,4 +26,8 @@ SHADES: dict[str, tuple[tuple[int, int, int], ...]] = {
 """Shades in sRGB by the colour that they are called, written by hand."""
 
 NAMES = tuple(SHADES)
-"""In the order of the stored shares, for which `app.images.colours.VERSION` stands too."""
+"""In the order of the stored shares, for which VERSION stands too."""
+
+VERSION = 2
+"""Of the computation of the shares (`colours.py`); pictures with an older one are computed
+again."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import BadImage
-from app.images.basic_colours import NAMES, SHADES
+from app.images.basic_colours import NAMES, SHADES, VERSION
 from app.images.decoding import decode
 from app.types import Colours
 
@@ -24,9 +24,6 @@ Pixels = NDArray[np.uint8]
 Plane = NDArray[np.floating[Any]]
 Shares = NDArray[np.float32]
 """How much of each of NAMES a picture shows: (18,), 0 to 1, in all 1."""
-
-VERSION = 2
-"""Of the computation; pictures with an older one are computed again."""
 
 SIDE = 32
 """Pixels are averaged to a square of this side."""

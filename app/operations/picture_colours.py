@@ -17,7 +17,8 @@ from app.db.engine import check_schema
 from app.db.pipeline import open_pipeline
 from app.db.queries import picture_colours
 from app.errors import LookalikeError
-from app.images.colours import VERSION, colours_of_thumbnail
+from app.images.basic_colours import VERSION
+from app.images.colours import colours_of_thumbnail
 from app.types import ProgressCallback
 
 BATCH = 256

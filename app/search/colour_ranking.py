@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.db.queries import full_text, nearest, picture_colours
-from app.images.colours import VERSION
+from app.images.basic_colours import VERSION
 from app.search.retrieval import RetrievalRequest
 from app.types import Hit, Vectors
 
@@ -55,14 +55,20 @@ def ranked(
     Those whose pictures have none are ranked by the cosine similarity of the product (id) to the
     whole text, if that is another one than their own.
     """
-    known = np.array([hit.picture_id in shares for hit in hits], bool)
-    shown = colour_scores(colours, [shares[h.picture_id] for h in hits if h.picture_id in shares])
-    similarity = np.array([hit.similarity for hit in hits])
-    scores = _standardised(np.array([to_whole.get(h.product_id, h.similarity) for h in hits]))
+    ids = [(hit.product_id, hit.picture_id) for hit in hits]
+    distances = np.array([hit.distance for hit in hits], np.float64)
+    known = np.array([picture in shares for _, picture in ids], bool)
+    shown = colour_scores(colours, [shares[picture] for _, picture in ids if picture in shares])
+    similarity = 1.0 - distances
+    scores = similarity.copy()
+    if to_whole:
+        scores[:] = [to_whole.get(id_, own) for (id_, _), own in zip(ids, scores, strict=True)]
+    scores = _standardised(scores)
     both = (1 - WEIGHT) * _standardised(similarity)[known] + WEIGHT * _standardised(shown)
     scores[known] = both / SPREAD
-    scored = zip(hits, scores.tolist(), strict=True)
-    return sorted(scored, key=lambda item: (-item[1], item[0].distance, item[0].product_id))
+    products = np.array([id_ for id_, _ in ids], np.int64)
+    order = np.lexsort((products, distances, -scores)).tolist()
+    return [(hits[place], float(scores[place])) for place in order]
 
 
 def with_nominees(retrieval: RetrievalRequest, hits: Sequence[Hit], colours: Vectors) -> list[Hit]:

@@ -5,6 +5,7 @@ Pure functions over values. Each dropped product names the rule that dropped it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -101,7 +102,7 @@ def deduplicate(
 
 def similarity_of(hit: Hit) -> float | None:
     """The cosine similarity of a hit; None where words found it and no vector was compared."""
-    return None if np.isnan(hit.distance) else hit.similarity
+    return None if math.isnan(hit.distance) else hit.similarity
 
 
 def _drop_near_duplicates(
@@ -164,16 +165,19 @@ def _related(
 ) -> tuple[set[str], list[FoldCandidate]]:
     """The hits (skus) that are like no other product, and the candidates among the others and
     those products of earlier pages that have to do with a hit."""
-    candidates = {each.product.sku: FoldCandidate(each.product, np.inf) for each in shown}
-    own = {each.product.sku: FoldCandidate(each.product, _rank_similarity(each)) for each in hits}
-    candidates |= own
+    own = {each.product.sku: each for each in hits}
+    products = {each.product.sku: each.product for each in (*shown, *hits)}
     alone, related = set[str](), list[FoldCandidate]()
-    for part in parts([each.product for each in candidates.values()], verdicts):
-        skus = [each.sku for each in part]
-        if len(skus) > 1 and not own.keys().isdisjoint(skus):
-            related += (candidates[sku] for sku in skus)
-        elif skus[0] in own:
-            alone.add(skus[0])
+    for part in parts([*products.values()], verdicts):
+        if len(part) == 1:
+            alone.update(own.keys() & {part[0].sku})
+        elif any(each.sku in own for each in part):
+            related += (
+                FoldCandidate(
+                    each, _rank_similarity(own[each.sku]) if each.sku in own else math.inf
+                )
+                for each in part
+            )
     return alone, related
 
 

@@ -115,7 +115,7 @@ def words_text(plan: Plan) -> str:
 
 def reading_texts(plan: Plan) -> tuple[str, ...]:
     """Sentences that say which values of filters no product has, which words were corrected,
-    ignored, or also searched by synonyms, and what was not compared."""
+    ignored, also searched by synonyms, or excluded, and what was not compared."""
     reading = plan.reading or WordsReading("")
     sentences = [unknown_text(each) for each in plan.unknown]
     sentences += [
@@ -136,6 +136,8 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         f"Also searched for {' and '.join(map(repr, others))} instead of {word!r}."
         for word, others in means.items()
     ]
+    if reading.excluded:
+        sentences.append(f"Left out: products with {', '.join(map(repr, reading.excluded))}.")
     sentences += [f"{text[0].upper()}{text[1:]}." for text in plan.not_tried]
     return tuple(sentences)
 

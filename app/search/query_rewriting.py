@@ -13,7 +13,9 @@ from app.db.queries import vocabulary
 from app.db.queries.full_text import Term, WordQuery
 from app.db.queries.vocabulary import VocabularyWord, WordCount
 from app.duplicates.typos import spelling_errors
-from app.encoders.word_space import NEUTRAL
+from app.encoders import german_words
+from app.encoders.negations import with_minus_signs
+from app.encoders.word_space import NEUTRAL, tokens
 from app.types import Correction, SynonymUsed, WordsReading
 
 EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -83,7 +85,9 @@ def read(connection: Connection, typed: str) -> ReadWords:
     to the closest word of the catalogue, else ignored.
     """
     language = vocabulary.language(connection)
-    unwanted = [match["word"].strip('"') for match in EXCLUDED_WORDS.finditer(typed)]
+    typed = with_minus_signs(typed)
+    excluded = [match["word"].strip('"') for match in EXCLUDED_WORDS.finditer(typed)]
+    unwanted = list(dict.fromkeys(name for each in excluded for name in (each, *_english(each))))
     wanted = EXCLUDED_WORDS.sub(" ", typed)
     phrases = [match["phrase"] for match in PHRASE.finditer(wanted)]
     plain = wanted.replace('"', " ")
@@ -121,14 +125,19 @@ def read(connection: Connection, typed: str) -> ReadWords:
         tuple(filter(None, (quoted[" ".join(chunk.words)] for chunk in minus))),
     )
     corrected = tuple(Correction(*pair) for pair in corrections.items())
-    return ReadWords(query, WordsReading(language, corrected, used, (*ignored, *dropped)))
+    reading = WordsReading(
+        language, corrected, used, (*ignored, *dropped), excluded=tuple(unwanted)
+    )
+    return ReadWords(query, reading)
 
 
 def asked(typed: str, reading: WordsReading | None) -> str:
-    """The words of a typed text that are wanted, in lower case, as the catalogue spells them."""
+    """The words of a typed text that are wanted, in lower case, as the catalogue spells them, and
+    German ones in English too."""
     corrected = {each.typed: each.read_as for each in reading.corrected} if reading else {}
-    words = re.findall(r"\w+", EXCLUDED_WORDS.sub(" ", typed).casefold())
-    return " ".join(corrected.get(word, word) for word in words)
+    wanted = EXCLUDED_WORDS.sub(" ", with_minus_signs(typed))
+    words = [corrected.get(word, word) for word in re.findall(r"\w+", wanted.casefold())]
+    return " ".join(name for word in words for name in (word, *_english(word)))
 
 
 def has_every_word(reading: WordsReading | None) -> bool:
@@ -141,12 +150,22 @@ def _look_up(connection: Connection, language: str, words: Sequence[str]) -> _Lo
     spans = list(_spans(words))
     phrases = {" ".join(span) for span in spans} | {"".join(span) for span in spans}
     synonyms = vocabulary.synonyms(connection, phrases)
-    means = {each for found in synonyms.values() for each in found}
+    foreign = {word: english for word in words if (english := _english(word))}
+    means = {each for found in (*synonyms.values(), *foreign.values()) for each in found}
     lexemes = vocabulary.lexemes(connection, language, phrases | means)
     counts = vocabulary.counts(
         connection, language, {lexeme for found in lexemes.values() for lexeme in found}
     )
-    return _Lookup(lexemes, counts, synonyms)
+    lookup = _Lookup(lexemes, counts, synonyms)
+    if language != "german":  # there the catalogue's own words are not all that is asked for
+        foreign = {word: each for word, each in foreign.items() if not lookup.is_known(word)}
+    both = {word: (*synonyms.get(word, ()), *each) for word, each in foreign.items()}
+    return replace(lookup, synonyms={**synonyms, **both})
+
+
+def _english(word: str) -> tuple[str, ...]:
+    """What a German word means in English; empty for other words."""
+    return german_words.english(" ".join(tokens(word)))
 
 
 def _spans(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -198,9 +217,8 @@ def _correct(
     near += vocabulary.synonyms_spelt_like(connection, language, word, most + 1)
     best = closest(word, stem, near, most)
     if best is None:
-        best = closest(
-            word, stem, vocabulary.spelt_otherwise(connection, language, word, most + 1), most
-        )
+        near = vocabulary.spelt_otherwise(connection, language, word, stem, most + 1)
+        best = closest(word, stem, near, most)
     return best
 
 

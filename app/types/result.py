@@ -154,7 +154,7 @@ class WordsReading:
 
     `ignored` are words that no product has and none is spelt like, and words too common to search
     for; `unknown` are those of them that the text side of the embedded encoder has no idea of
-    either.
+    either. `excluded` are the words of products that are left out, German ones in English too.
     """
 
     language: str
@@ -162,6 +162,7 @@ class WordsReading:
     synonyms: tuple[SynonymUsed, ...] = ()
     ignored: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

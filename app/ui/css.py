@@ -8,6 +8,12 @@ ACCENT_ON_DARK = "#3f70da"
 """Contrast of at least 4.5:1 with white text and 3:1 with the page background, as WCAG 2.2
 requires."""
 
+PIN = (
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Cpath d='M7 4v2h1v6l-2 2v2h5"
+    "v6l1 1 1-1v-6h5v-2l-2-2V6h1V4z'/%3E%3C/svg%3E"
+)
+"""A filled pin, as the contents of a `data:` URL."""
+
 STYLE = """
 /* Tokens: one scale of spaces, type and lines; colours follow the text colour of the theme. */
 :root { --line: color-mix(in srgb, currentColor 18%, transparent);
@@ -35,6 +41,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .stPrintGraphic { min-height: 220px }
 .stPrintFixedWidth { min-height: 72px }
 .st-key-checks { min-height: 24rem }
+.st-key-look-at { min-height: 2.5rem; gap: .5rem }
 .st-key-pair { min-height: 16rem }
 .st-key-pair [data-testid="stSkeleton"] { height: auto; aspect-ratio: 8 / 3 }
 .st-key-pair-fields { min-height: 24rem }
@@ -72,6 +79,16 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .st-key-give [data-testid="stFileUploaderDropzone"] { padding: 0; min-height: 2.5rem;
   height: 2.5rem; flex-direction: row; align-items: center; background: transparent; border: none }
 .st-key-give [data-testid="stFileUploaderDropzoneInstructions"] { display: none }
+/* The last searches: a picture beside the words, both in the button. */
+[class*="st-key-search-"] { position: relative; flex-wrap: nowrap; gap: .5rem;
+  align-items: center; min-height: 2.75rem }
+[class*="st-key-search-"] > :has(img) { flex: 0 0 2.75rem !important; width: 2.75rem !important }
+[class*="st-key-search-"] img { display: block; width: 2.75rem; height: 2.75rem;
+  object-fit: contain; border-radius: .25rem; background: #fff }
+[class*="st-key-recent-"], [class*="st-key-recent-"] * { position: static }
+[class*="st-key-recent-"] button, [class*="st-key-recent-"] button > * { width: 100%;
+  justify-content: flex-start; text-align: left }
+[class*="st-key-recent-"] button::after { content: ""; position: absolute; inset: 0 }
 .st-key-reference { gap: .5rem }
 .st-key-tools { gap: .5rem }
 /* The button that copies the link is there without a pointer too: for keys and fingers. */
@@ -96,6 +113,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   .st-key-ask { gap: .5rem }
   .st-key-ask > :has(> .st-key-hint), .st-key-hint { display: none }
   .st-key-note { min-height: 3rem }
+  .st-key-look-at { min-height: calc(88px + .5rem); align-content: flex-start }
   .st-key-pair { min-height: 8rem }
   /* The photo is at the right of the buttons, in room that they take anyway. */
   .st-key-ask:has(.st-key-search_photo_box):not(:has(.large)) {
@@ -106,17 +124,26 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
     & .st-key-reference > * { pointer-events: auto }
     & .st-key-search_photo_box { position: absolute; right: 0; top: 0; max-height: 6.5rem }
     & .st-key-tools { position: absolute; left: 0; top: calc(6.5rem - 44px);
-      max-width: calc(100% - 7rem); flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none }
+      max-width: calc(100% - 7rem); flex-wrap: nowrap }
     & .st-key-tools button p { font-size: .8125rem }
     & .st-key-share button { min-width: 44px }
     & .st-key-share button p { position: absolute; width: 1px; height: 1px; overflow: hidden;
       clip-path: inset(50%) }
   }
-  .st-key-give { flex-wrap: nowrap !important; overflow-x: auto; scrollbar-width: none }
+  /* Rows that scroll fade at the side where they go on. */
+  .st-key-give, .st-key-narrow, .st-key-chosen, .st-key-objects,
+  .st-key-ask:has(.st-key-search_photo_box):not(:has(.large)) .st-key-tools {
+    flex-wrap: nowrap !important; overflow-x: auto; scrollbar-width: thin }
+  @supports (animation-timeline: scroll(self inline)) {
+    .st-key-give, .st-key-narrow, .st-key-chosen, .st-key-objects,
+    .st-key-ask:has(.st-key-search_photo_box):not(:has(.large)) .st-key-tools {
+      scrollbar-width: none; animation: goes-on linear both;
+      animation-timeline: scroll(self inline);
+      mask-image: linear-gradient(to right, transparent, #000 var(--before),
+        #000 calc(100% - var(--after)), transparent) }
+  }
   .st-key-reference { flex-flow: row wrap; align-items: center }
   .st-key-reference > * { width: auto !important; flex: 0 1 auto }
-  .st-key-narrow, .st-key-chosen, .st-key-objects { flex-wrap: nowrap !important;
-    overflow-x: auto; scrollbar-width: none }
   .st-key-narrow > *, .st-key-chosen > *, .st-key-objects > * { flex: 0 0 auto !important;
     width: auto !important }
 }
@@ -137,6 +164,14 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 }
 /* There it opens the camera at once, and no box: see page_input.js. */
 @media (pointer: coarse) { .st-key-camera_box button > div > :nth-child(2) { display: none } }
+@property --before { syntax: "<length>"; inherits: false; initial-value: 0px }
+@property --after { syntax: "<length>"; inherits: false; initial-value: 0px }
+@keyframes goes-on {
+  from { --before: 0px; --after: 3rem }
+  15% { --before: 3rem }
+  85% { --after: 3rem }
+  to { --before: 3rem; --after: 0px }
+}
 .faint { color: var(--faint) }
 
 /* Cards: a grid that keeps two side by side on a phone. */
@@ -179,12 +214,24 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 [class*="st-key-pin-"] button { padding: 0 !important; min-width: 2.25rem; min-height: 2.25rem;
   border-radius: 50%; border: 1px solid var(--line); background: light-dark(#fffd, #1a1c24dd) }
 [class*="st-key-pin-"] button span { gap: 0 }
+/* That of a pinned product is filled, which the font of the icons cannot. */
+[class*="st-key-pin-"] [data-testid="stBaseButton-primary"] { background: ACCENT; color: #fff;
+  border-color: #fff }
+[class*="st-key-pin-"] [data-testid="stBaseButton-primary"] [data-testid="stIconMaterial"] {
+  font-size: 0; width: 1.25rem; height: 1.25rem; background: #fff;
+  mask: center / contain no-repeat url("data:image/svg+xml,PIN") }
 [class*="st-key-details-"] button::after { content: ""; position: absolute; aspect-ratio: 1;
   inset: 0 0 auto 0; cursor: pointer; z-index: 1 }
 /* Emphasis in a button is for screen readers: what the eye sees beside it. */
 [class*="st-key-actions-"] button em, .st-key-chosen button em { position: absolute;
   font-style: normal; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap }
+/* A pin is an icon only: its label is beside it while it is pointed at or has the focus. */
+[class*="st-key-pin-"] button:is(:hover, :focus-visible) em { right: 100%; width: max-content;
+  max-width: 9rem; height: auto; clip-path: none; text-overflow: ellipsis; margin-right: .25rem;
+  padding: 0 .5rem; border-radius: .25rem; color: #fff; background: #1a1c24 }
+@media (hover: none) { [class*="st-key-pin-"] button:hover:not(:focus-visible) em {
+  clip-path: inset(50%) } }
 
 /* The query picture and its region. */
 .asked { margin: 0; position: relative; overflow: hidden; border-radius: .6rem; line-height: 0;
@@ -209,7 +256,7 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
   padding: 0 !important; align-content: start; overflow-wrap: anywhere }
 .facts dt { font-weight: 600 } .facts dd { margin: 0 }
 .twins { margin: 0; padding-left: 1.1rem !important; overflow-wrap: anywhere }
-""".replace("ACCENT", ACCENT)
+""".replace("ACCENT", ACCENT).replace("PIN", PIN)
 
 
 def upload_label(text: str, language: str) -> str:

@@ -121,7 +121,7 @@ def same_picture_text(match: Match) -> str:
 
 def reading_texts(plan: Plan) -> tuple[str, ...]:
     """Sentences that say which values of filters no product has, which words were corrected,
-    ignored, or also searched by synonyms, and what was not compared."""
+    ignored, also searched by synonyms, or excluded, and what was not compared."""
     reading = plan.reading or WordsReading("")
     sentences = [_unknown_text(each) for each in plan.unknown]
     sentences += [
@@ -143,6 +143,9 @@ def reading_texts(plan: Plan) -> tuple[str, ...]:
         words = ", ".join(map(quoted, reading.unknown))
         sentences.append(_("Not understood, and ignored: {words}.").format(words=words))
     sentences += _synonym_texts(reading.synonyms)
+    if reading.excluded:
+        words = ", ".join(map(quoted, reading.excluded))
+        sentences.append(_("Left out: products with {words}.").format(words=words))
     sentences += [f"{_capital(engine_text(text))}." for text in plan.not_tried]
     return tuple(sentences)
 

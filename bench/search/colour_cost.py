@@ -22,8 +22,8 @@ from sqlalchemy import text
 
 from app.bootstrap import App
 from app.db.engine import driver_connection
-from app.images.basic_colours import NAMES
-from app.images.colours import VERSION, colours_of_thumbnail
+from app.images.basic_colours import NAMES, VERSION
+from app.images.colours import colours_of_thumbnail
 from app.images.decoding import decode
 from app.images.thumbnails import thumbnail
 from app.types import Query

@@ -23,7 +23,7 @@ ROWS = [
     app.cluster
     app.bootstrap
     ingest app.operations app.evaluation app.models app.cluster.parts
-    app.search app.catalog
+    app.search app.catalog app.cluster.actors
     app.index app.duplicates app.encoders app.cluster.session app.cluster.portable_settings
     app.db app.images app.cluster.attempts
     app.types app.errors app.config app.concurrency app.atomic_files \

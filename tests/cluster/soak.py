@@ -28,8 +28,9 @@ from app.cluster import backfill, fill, job, row_writer
 from app.cluster.session import Cluster, connect
 from app.config import Settings
 from app.db.embedded import server as embedded_server
+from app.errors import IndexUnreadable
 from app.index import embedding_reader, faiss_index, recall
-from app.types import Query
+from app.types import Build, Query
 from support.cluster_runs import on_cluster, vectors_by_list
 from support.held_encoder import choose_held
 from support.ray_cluster import NODE, small_cluster
@@ -143,8 +144,19 @@ class Searches:
             # These count as changed since the build.
             sql.execute("UPDATE embedding SET vec = vec WHERE picture_id %% 29 = %s", [number % 29])
             skus = [row[0] for row in sql.execute("SELECT sku FROM product ORDER BY random()")]
+        self._open(build)  # until then, the build before would answer
         self._killer.during(lambda: self._search(skus, 60))
         self._search(skus, 30)
+
+    def _open(self, build: Build) -> None:
+        """Nodes that were lost may hold up a part for longer than is waited for."""
+        for attempts_left in reversed(range(5)):
+            try:
+                self._app.files.open(build)
+                return
+            except IndexUnreadable:
+                if not attempts_left:
+                    raise
 
     def _search(self, skus: list[str], count: int) -> None:
         for number in range(count):

@@ -10,13 +10,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from app.cluster import parts, session
+from app.cluster import actors as cluster_actors
+from app.cluster import parts
+from app.cluster.actors import Actors, CallFailed
 from app.cluster.parts import RemoteParts
-from app.cluster.session import Actors, CallFailed
+from app.cluster.session import RayUnavailable
 from app.config import Settings
 from app.errors import IndexUnreadable
 from app.index.id_selectors import IdSelector
 from app.types import Build
+from support.concurrency import SOON_S, wait_until
 
 
 class Call:
@@ -28,12 +31,31 @@ class Call:
 
 
 class HandActors:
-    """Actors whose calls end by hand: those in `late` wait, those in `lost` fail."""
+    """Actors whose calls end by hand: those in `late` wait, those in `lost` fail. Of a cluster that
+    is `away` all fail, and with `silent` no call comes back before it is set."""
 
     def __init__(self) -> None:
         self.late, self.lost, self.calls, self.waited = set[int](), set[int](), list[Call](), 0
+        self.away, self.silent, self.tried = False, Event(), 0
+        self.silent.set()
+        self.again: HandActors | None = None
+
+    def is_connected(self) -> bool:
+        return not self.away
+
+    def connected_again(self) -> HandActors:
+        self.tried += 1
+        if self.again is None:
+            raise RayUnavailable
+        return self.again
+
+    def _ask(self) -> None:
+        self.silent.wait(SOON_S)
+        if self.away:
+            raise CallFailed("away")
 
     def start(self, name: str, kind: type, settings: str, build: Build, *_: Any, **__: Any) -> int:
+        self._ask()
         assert build.part is not None
         return build.part
 
@@ -41,6 +63,7 @@ class HandActors:
         return value
 
     def call(self, actor: int, method: str, *_: Any) -> Call:
+        self._ask()
         self.calls.append(Call(actor, method))
         self.calls[-1].failed = actor in self.lost
         self.calls[-1].ended = actor not in self.late
@@ -132,8 +155,31 @@ def test_a_connection_that_is_lost_leaves_all_parts_out_wherever_it_is_noticed(
     with monkeypatch.context() as patch:
         patch.setattr(actors, step, _lost)
         assert searcher.search_parts(query, 1, 1, selector, None) == [None] * 3
-    searcher.search_parts(query, 1, 1, selector, None)
+    wait_until(lambda: answering(searcher) == [True] * 3)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_cluster_that_was_away_is_connected_to_again_and_no_search_waits_for_it(
+    searcher: RemoteParts, actors: HandActors, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """Whether its calls fail or never come back."""
+    monkeypatch.setattr(parts, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(parts, "ANSWER_S", 0.01)
     assert answering(searcher) == [True] * 3
+    actors.away = True
+    if silent:
+        actors.silent.clear()
+    try:
+        wait_until(lambda: answering(searcher) == [False] * 3 and actors.tried > 3)
+        asked, again = len(actors.calls), HandActors()
+        actors.again = again
+        wait_until(lambda: answering(searcher) == [True] * 3)
+        assert {call.number for call in again.calls} == {0, 1, 2}
+        again.late.add(1)
+        assert answering(searcher) == [True, False, True]
+        assert len(actors.calls) == asked
+    finally:
+        actors.silent.set()
 
 
 def _lost(*_: object, **__: object) -> Any:
@@ -146,7 +192,7 @@ def test_an_actor_of_another_version_ends_whoever_asks_for_it(
     """Then it is begun again, on a node that may have been updated; processes of two versions have
     actors of their own."""
     ended = Event()
-    monkeypatch.setattr(session, "end_this_actor", ended.set)
+    monkeypatch.setattr(cluster_actors, "end_this_actor", ended.set)
     monkeypatch.setattr(parts, "LEASE_S", 0.0)
     actor = parts.PartActor("{}", cast(Build, None), "0.0.1")
     with pytest.raises(IndexUnreadable, match=r"this is 0\.0\.1"):

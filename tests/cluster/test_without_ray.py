@@ -186,7 +186,7 @@ def test_ray_does_not_keep_the_signal_that_ends_a_program(monkeypatch: pytest.Mo
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     before = signal.getsignal(signal.SIGTERM)
     ray = SimpleNamespace(init=lambda *_, **__: signal.signal(signal.SIGTERM, signal.SIG_IGN))
-    session._initialise(ray, session.LOCAL)
+    session.initialise(ray, session.LOCAL)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

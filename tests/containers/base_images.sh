@@ -7,6 +7,7 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 prometheus=prom/prometheus:${PROMETHEUS_VERSION:-v3.5.0}
 version=${PYTHON_VERSION:-3.11}
+caddy=$(sed -n 's/^ *image: \(caddy:\)\${.*:-\(.*\)}/\1\2/p' "$here/../../deploy/proxy/compose.yml")
 python=python:$version-slim
 postgresql=$(sed -n 's/^ *image: \(pgvector.*\)/\1/p' "$here/../../docker-compose.yml")
 # The release of Debian that has this Python.
@@ -52,3 +53,4 @@ if ! has "$postgresql"; then
     docker build --quiet --build-arg "RELEASE=$release" --tag "$postgresql" "$here/postgresql"
 fi
 has "$prometheus" || stand_in prometheus "$prometheus"
+has "$caddy" || stand_in caddy "$caddy"

@@ -36,15 +36,24 @@ waited() { # waited SECONDS COMMAND...: whether it succeeds in time
 contents() {
     compose exec -T db psql -U lookalike -Atc "SELECT count(*), md5(string_agg(sku, ',' ORDER BY sku)) FROM product"
 }
-page() { curl -sSf --max-time 3 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health"; }
+page() { curl -sSf --max-time 60 "http://127.0.0.1:$LOOKALIKE_PORT/_stcore/health"; }
 api() { curl -sSf --max-time 60 "http://127.0.0.1:$API_PORT/healthz"; }
-answers() { # answers NAME: asks page or API all the time, and notes when it answered
-    while sleep 0.1; do "$1" >/dev/null 2>&1 && date +%s.%N; done >"$work/answers-$1"
+answers() { # answers NAME: asks page or API all the time, and notes when it answered or did not
+    while sleep 0.1; do
+        if "$1" >/dev/null 2>&1; then date +%s.%N; else echo silent; fi
+    done >"$work/answers-$1"
 }
-gap() { # gap NAME: the longest time between two answers
-    awk -v name="$1" 'NR > 1 && $1 - last > gap { gap = $1 - last } { last = $1 }
-        END { printf "%s: %d answers, at most %.1f s between two\n", name, NR, gap }' "$work/answers-$1"
+ask() { answers page & polls=$!; answers api & polls="$polls $!"; }
+asked() { # asked NAME: the longest time between two answers since `ask`, of page and of API
+    sleep 1
+    kill $polls; wait $polls 2>/dev/null || true; polls=
+    for each in page api; do
+        awk -v name="$each" '/silent/ { silent++; next } last && $1 - last > gap { gap = $1 - last } { last = $1; n++ }
+            END { printf "%s: %d answers, %d requests without one, at most %.1f s between two\n", name, n, silent, gap }' \
+            "$work/answers-$each"
+    done
 }
+silent() { grep -c silent "$work/answers-page" "$work/answers-api" | grep -v ":0$"; }
 dangling() { docker images --quiet --filter dangling=true | sort; }
 ids() { compose ps --quiet page api worker db | sort; }
 cleanup() {
@@ -56,15 +65,22 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Podman's answers to Docker's client. Its health checks are timers of systemd; without systemd they
-# are asked for here, and containers that ended are cleaned up, which fails over their timers.
+# Podman's answers to Docker's client. Its own limits are above what a process that may not raise any
+# can set, and crun takes no cgroups of both versions at once. Its health checks are timers of
+# systemd; without systemd they are asked for here, and containers that ended are cleaned up, which
+# fails over their timers.
 start_podman() {
-    export DOCKER_HOST=unix://$work/podman.sock DOCKER_BUILDKIT=0
+    export DOCKER_HOST=unix://$work/podman.sock DOCKER_BUILDKIT=0 CONTAINERS_CONF=$work/containers.conf
+    {
+        printf '[containers]\ndefault_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]\n'
+        [ ! -d /sys/fs/cgroup/unified ] || printf '[engine]\nruntime = "runc"\n'
+    } >"$CONTAINERS_CONF"
     if [ ! -d /run/systemd/system ]; then
         export DISABLE_HC_SYSTEMD=true
+        local own=label=com.docker.compose.project=$COMPOSE_PROJECT_NAME
         while sleep 3; do
-            for each in $(podman ps --quiet); do podman healthcheck run "$each" || true; done
-            for each in $(podman ps --all --quiet --filter status=stopped); do
+            for each in $(podman ps --quiet --filter "$own"); do podman healthcheck run "$each" || true; done
+            for each in $(podman ps --all --quiet --filter "$own" --filter status=stopped); do
                 podman container cleanup "$each" || true
             done
         done >/dev/null 2>&1 &
@@ -116,7 +132,7 @@ for each in $(compose ps --all --quiet); do
 done
 
 step "a load"
-docker run --rm --user 0 --entrypoint python --volume "$CATALOGUE:/out" lookalike:test -c \
+docker run --rm --no-healthcheck --user 0 --entrypoint python --volume "$CATALOGUE:/out" lookalike:test -c \
     "from pathlib import Path; from ingest.demo import draw_catalogue; draw_catalogue(Path('/out'), products=320)"
 chmod -R a+rX "$CATALOGUE"
 holds "a load runs no other service but the database" compose run --rm ingest
@@ -160,29 +176,54 @@ holds "the migrator's too" compose run --rm --no-deps migrate
 if [ "${BUILD:-1}" != 0 ]; then
     step "an upgrade"
     echo "# changed" >>app/__init__.py
-    answers page & polls=$!
-    answers api & polls="$polls $!"
     docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers"
     old=$(ids)
+    ask
     deploy/containers.sh upgrade
-    sleep 1
-    kill $polls; wait $polls 2>/dev/null || true; polls=
+    asked
     holds "page, API and worker were replaced, the database not" test \
         "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
-    gap page; gap api
     docker image inspect --format '{{json .RootFS.Layers}}' lookalike:test | tr , '\n' >"$work/layers-after"
     changed=$(comm -13 <(sort "$work/layers") <(sort "$work/layers-after") | wc -l)
     holds "a change of the code does not copy the dependencies ($changed layers changed)" test "$changed" -le 2
     deploy/containers.sh rollback
     holds "a rollback brings the image before back" eval \
-        '[ "$(docker inspect --format "{{.Image}}" "$(compose ps --quiet page)")" = "$(docker image inspect --format "{{.Id}}" lookalike:test)" ] && ! docker run --rm --entrypoint grep lookalike:test -q changed /opt/lookalike/app/__init__.py'
+        '[ "$(docker inspect --format "{{.Image}}" "$(compose ps --quiet page)")" = "$(docker image inspect --format "{{.Id}}" lookalike:test)" ] && ! docker run --rm --no-healthcheck --entrypoint grep lookalike:test -q changed /opt/lookalike/app/__init__.py'
     running=$(ids)
     echo 'raise SystemExit("no migration today")' >>app/operations/migrate.py
     refused "an upgrade whose migration fails replaces nothing" "The database was not migrated" \
         deploy/containers.sh upgrade
     holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
     git checkout --quiet app
-    holds "nor after an upgrade, a rollback and a failure" test "$nameless" = "$(dangling)"
+    running=$(compose ps --quiet api worker | sort)
+    echo 'raise SystemExit("no page today")' >>app/cli/page_process.py
+    refused "a page that does not start is named with its log" "no page today" \
+        env START_SECONDS=60 deploy/containers.sh upgrade
+    holds "as the service that it is" grep -q "The service page does not start" "$work/told"
+    holds "API and worker go on with the version before" test "$running" = "$(compose ps --quiet api worker | sort)"
+    git checkout --quiet app
+    deploy/containers.sh rollback
+    holds "a rollback brings the page back" page
+
+    step "behind a proxy"
+    export COMPOSE_FILE=docker-compose.yml:deploy/proxy/compose.yml
+    chmod -R a+rX deploy
+    compose up --detach
+    holds "page and API answer behind it" eval 'waited 120 page && waited 120 api'
+    ask
+    # To the version whose page does not start, and back.
+    refused "a page that does not start leaves the one before" "no page today" \
+        env START_SECONDS=60 deploy/containers.sh rollback
+    old=$(ids)
+    deploy/containers.sh rollback
+    asked
+    holds "page, API and worker were replaced here too" test \
+        "$(comm -12 <(echo "$old") <(ids))" = "$(compose ps --quiet db)"
+    holds "and every request was answered" eval '! silent'
+    unset COMPOSE_FILE
+    compose up --detach --remove-orphans
+    holds "page and API answer without it" eval 'waited 120 page && waited 120 api'
+    holds "no image lost its name by all of this" test "$nameless" = "$(dangling)"
 fi
 
 if [ "${MONITORING:-1}" != 0 ]; then

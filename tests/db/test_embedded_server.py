@@ -1,4 +1,4 @@
-"""The embedded server: one per home, shared, private, and recovered after any crash."""
+"""The embedded server: one per home, shared, private, whoever starts it, wherever the home is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,66 +21,28 @@ from app.config import Settings
 from app.db.embedded import binaries, os_user
 from app.db.embedded import server as embedded_server
 from app.db.engine import database_url
-from app.errors import DatabaseUnavailable, DatabaseUnsuitable
+from app.errors import DatabaseUnavailable
+from support.embedded_servers import (
+    OTHER_USER,
+    START,
+    as_root,
+    environment,
+    postmaster,
+    scalar,
+    spawn,
+    start,
+    start_time,
+)
 from support.paths import REPO
-from support.servers import copy_cluster, crash
+from support.servers import copy_cluster
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
-NO_FSYNC = {"fsync": "off"}  # the kernel keeps what a killed process wrote
-START = f"""
-from app import config
-from app.db.embedded import server as embedded_server
-home = config.Settings().home
-print("at it", flush=True)
-print(embedded_server.start(home, {NO_FSYNC}), flush=True)
-"""
+
 STOP = """
 from app import config
 from app.db.embedded import server as embedded_server
 embedded_server.stop(config.Settings().home)
 """
-OTHER_USER = "nobody"
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A home for one server, outside pytest's folder, which other users cannot enter."""
-    folder = Path(tempfile.mkdtemp(prefix="lookalike-home-"))
-    yield folder / "home"
-    if embedded_server.running(folder / "home"):
-        crash(folder / "home")
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def used_home(home: Path) -> Path:
-    """A home whose server was started before, and stopped."""
-    copy_cluster(home)
-    return home
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    return os.environ | {"LOOKALIKE_HOME": str(home)} | more
-
-
-def spawn(home: Path, code: str = START, **more: Any) -> subprocess.Popen[str]:
-    """Another process that starts the server of `home`, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=REPO,
-        env=environment(home, **more.pop("environment", {})),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **more,
-    )
-
-
-def start(home: Path) -> str:
-    return embedded_server.start(home, NO_FSYNC)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -96,27 +56,6 @@ def lookalike(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [LOOKALIKE, *words], env=environment(home), capture_output=True, text=True, timeout=300
     )
-
-
-def scalar(url: str, question: str) -> Any:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(question).fetchone()
-    return row and row[0]
-
-
-def start_time(url: str) -> Any:
-    return scalar(url, "SELECT pg_postmaster_start_time()")
-
-
-def postmaster(home: Path) -> psutil.Process:
-    pid_file = home / "postgres" / "postmaster.pid"
-    return psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
-
-
-def kill(home: Path) -> None:
-    server = postmaster(home)
-    server.kill()
-    server.wait(300)
 
 
 def socket_folder(home: Path) -> Path:
@@ -207,17 +146,6 @@ def test_a_database_that_another_start_has_just_created_is_taken(
     monkeypatch.setattr(embedded_server, "EXISTING", "SELECT WHERE %s = ''")
     embedded_server._create_database(home / "postgres")
     assert scalar(embedded_server.url(home), "SELECT 1") == 1
-
-
-@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.55])
-def test_the_next_start_recovers_from_a_start_that_was_killed(home: Path, after_s: float) -> None:
-    command = spawn(home)
-    assert command.stdout is not None
-    command.stdout.readline()
-    time.sleep(after_s)
-    os.killpg(command.pid, signal.SIGKILL)
-    command.communicate(timeout=300)
-    assert scalar(start(home), "SELECT 1") == 1
 
 
 def test_a_server_that_comes_up_meanwhile_is_taken(home: Path) -> None:
@@ -334,99 +262,6 @@ def test_environment_variables_for_another_server_are_ignored(home: Path) -> Non
     theirs = {"PGPORT": "6543", "PGDATA": "/nowhere", "PGDATABASE": "theirs", "PGUSER": "them"}
     url = finish(spawn(home, environment=theirs))
     assert scalar(url, "SELECT current_database()") == "lookalike"
-
-
-def test_a_killed_server_restarts_with_all_committed_data(used_home: Path) -> None:
-    with psycopg.connect(start(used_home)) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
-    kill(used_home)
-    assert scalar(start(used_home), "SELECT one FROM kept") == 1
-
-
-def test_a_start_is_repeated_while_processes_of_a_killed_server_use_its_data(
-    used_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures = iter([DatabaseUnavailable("the data are in use")])
-    run = binaries.run
-
-    def failing_once(program: str, *words: str, **options: Any) -> None:
-        if words[-1] == "start" and (failure := next(failures, None)):
-            raise failure
-        run(program, *words, **options)
-
-    monkeypatch.setattr(binaries, "run", failing_once)
-    assert scalar(start(used_home), "SELECT 1") == 1 and not list(failures)
-
-
-@pytest.fixture
-def unrelated_process(used_home: Path) -> Iterator[Callable[[], int]]:
-    """Starts an unrelated process of the user PostgreSQL runs as; returns its pid."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def make() -> int:
-        user = (used_home / "postgres").stat().st_uid
-        process_options = {"user": user} if os.geteuid() == 0 else {}
-        started.append(subprocess.Popen(["sleep", "60"], cwd="/", **process_options))  # type: ignore[call-overload]
-        return started[-1].pid
-
-    yield make
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def test_a_killed_server_restarts_when_its_pid_was_reused(
-    used_home: Path, unrelated_process: Callable[[], int]
-) -> None:
-    start(used_home)
-    kill(used_home)
-    pid_file = used_home / "postgres" / "postmaster.pid"
-    rest = pid_file.read_text().split("\n", 1)[1]
-    pid_file.write_text(f"{unrelated_process()}\n{rest}")
-    assert scalar(start(used_home), "SELECT 1") == 1
-
-
-def test_a_pid_of_an_unrelated_process_is_not_a_running_server(
-    used_home: Path, unrelated_process: Callable[[], int]
-) -> None:
-    start(used_home)
-    kill(used_home)
-    (used_home / "postgres" / "postmaster.pid").write_text(f"{unrelated_process()}\n")
-    assert not embedded_server.stop(used_home)
-
-
-def test_a_server_that_died_while_writing_its_pid_file_restarts(used_home: Path) -> None:
-    start(used_home)
-    embedded_server.stop(used_home)
-    (used_home / "postgres" / "postmaster.pid").touch(mode=0o600)
-    assert scalar(start(used_home), "SELECT 1") == 1
-
-
-def test_an_incomplete_cluster_is_initialised_again(home: Path) -> None:
-    unfinished = home / "postgres.new"
-    unfinished.mkdir(parents=True)
-    (unfinished / "PG_VERSION").write_text("18\n")
-    assert scalar(start(home), "SELECT 1") == 1
-
-
-@pytest.mark.parametrize("version", ["16", None])
-def test_a_data_folder_that_is_not_ours_is_left_unchanged(home: Path, version: str | None) -> None:
-    data = home / "postgres"
-    data.mkdir(parents=True)
-    if version:
-        (data / "PG_VERSION").write_text(f"{version}\n")
-    expected = rf"not the data of PostgreSQL 18 \(found: {version or 'none'}\).*LOOKALIKE_HOME"
-    with pytest.raises(DatabaseUnsuitable, match=expected):
-        start(home)
-
-
-@as_root
-def test_root_does_not_take_over_the_data_of_a_user(used_home: Path) -> None:
-    start(used_home)
-    embedded_server.stop(used_home)
-    shutil.chown(used_home / "postgres", OTHER_USER)
-    with pytest.raises(DatabaseUnavailable, match=f"belongs to the user {OTHER_USER}"):
-        start(used_home)
 
 
 def test_the_error_for_a_home_that_cannot_be_created_names_the_setting(home: Path) -> None:

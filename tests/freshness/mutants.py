@@ -33,6 +33,7 @@ CHECKS = {
     "cases": (
         *PYTEST,
         "tests/freshness/test_horizon_cases.py",
+        "tests/freshness/test_horizon_replication.py",
         "tests/search/test_service.py",
         "tests/search/test_index_files.py",
     ),

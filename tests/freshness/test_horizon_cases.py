@@ -5,78 +5,26 @@ Each test builds an index, lets something happen behind its back, and has numpy 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy.engine import make_url
 
 from app.bootstrap import App
-from app.config import Settings
 from app.db.embedded import binaries
-from app.db.embedded import server as embedded_server
 from app.db.engine import snapshot
 from app.errors import BuildRefused
 from app.index import faiss_index
 from app.index.faiss_index import FLOAT16
 from app.search.planner import find
-from app.search.retrieval import RetrievalRequest, RetrievalResult
-from conftest import HASTY
-from support.colours import choose_colours
-from support.shop import add, numbered, vectors
+from app.search.retrieval import RetrievalRequest
+from support.judged_searches import PRODUCTS, QUERIES, built, literal, search, search_all, turn
+from support.shop import add, numbered
 from support.snapshots import differences, read
-
-PRODUCTS = 80
-QUERIES = range(1000, 1006)
-LOGICAL = {"wal_level": "logical", "max_prepared_transactions": "10"}
-
-
-def search(app: App, seed: int, k: int = 5) -> RetrievalResult:
-    """An answer that equals numpy's exact answer in the same snapshot."""
-    query = vectors(app, [seed])[0].astype(np.float16).astype(np.float32)
-    with snapshot(app.engine) as connection:
-        rows = read(connection)
-        answer = find(
-            RetrievalRequest(app.catalog.model(), query, k, connection=connection),
-            app.files,
-            app.settings,
-        )
-    assert differences(rows, query, answer.candidates, k) == [], answer.reason
-    return answer
-
-
-def search_all(app: App) -> RetrievalResult:
-    """Check several answers; returns the last one."""
-    return [search(app, seed) for seed in QUERIES][-1]
-
-
-def built(app: App) -> None:
-    """A catalogue with an index, answered by FAISS."""
-    add(app, numbered(PRODUCTS))
-    app.indexer.rebuild()
-    assert search(app, QUERIES[0]).path == "faiss"
-
-
-def literal(app: App, seed: int) -> str:
-    return str(vectors(app, [seed])[0].tolist())
-
-
-def turn(app: App, sql: psycopg.Connection, *pairs: tuple[int, int]) -> None:
-    """Give pictures (by position among the ids) the vectors of photos, with a false stamp."""
-    for place, seed in pairs:
-        sql.execute(
-            "UPDATE embedding SET vec = %s::halfvec, changed_in = '3' WHERE picture_id ="
-            " (SELECT id FROM picture ORDER BY id OFFSET %s LIMIT 1)",
-            [literal(app, seed), place],
-        )
 
 
 def turn_all(app: App, sql: psycopg.Connection, first: int) -> None:
@@ -250,57 +198,6 @@ def test_an_idle_transaction_in_another_database_keeps_the_delta_small(
         assert search_all(app).delta_rows == 1
 
 
-# Servers with settings of their own
-
-
-@pytest.fixture(scope="module")
-def logical_home() -> Iterator[Path]:
-    """The home of a server with logical replication and prepared transactions."""
-    home = Path(tempfile.mkdtemp(prefix="lookalike-logical-"))
-    embedded_server.start(home, HASTY | LOGICAL)
-    yield home
-    embedded_server.stop(home)
-    shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture
-def logical_url(logical_home: Path) -> Callable[[], str]:
-    """Creates migrated databases on that server."""
-
-    def make() -> str:
-        name = f"test_{uuid4().hex[:12]}"
-        server = embedded_server.url(logical_home, "postgres")
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        url = embedded_server.url(logical_home, name)
-        with App(Settings(home=logical_home, database_url=url), choose=choose_colours) as app:
-            app.initialise()
-        return url
-
-    return make
-
-
-def opened(url: str, folder: Path) -> App:
-    return App(Settings(home=folder, database_url=url), choose=choose_colours)
-
-
-def test_a_prepared_transaction_that_commits_after_the_build_is_found(
-    logical_url: Callable[[], str], tmp_path: Path
-) -> None:
-    url = logical_url()
-    with opened(url, tmp_path) as app, psycopg.connect(url, autocommit=True) as sql:
-        add(app, numbered(PRODUCTS))
-        sql.execute("BEGIN")
-        turn(app, sql, (7, QUERIES[0]))
-        sql.execute("PREPARE TRANSACTION 'later'")
-        add(app, numbered(1, first=PRODUCTS))
-        app.indexer.rebuild()
-        assert search_all(app).delta_rows == 0
-        sql.execute("COMMIT PREPARED 'later'")
-        assert search_all(app).delta_rows == 1
-        assert search(app, QUERIES[0]).candidates.hits[0].distance < 1e-6
-
-
 def rounded(similarity: float, shortfall: float, seed: int) -> NDArray[np.float16]:
     """A vector as the table holds it, whose length falls short of 1 by `shortfall` (to 5e-6), and
     whose product with the unit vector along the first two axes is `similarity` (to 1e-6)."""
@@ -344,58 +241,3 @@ def test_rows_that_are_not_quite_unit_are_ranked_by_exact_distance(
         answer = find(request, app.files, app.settings)
         assert differences(read(connection), query, answer.candidates, 1) == [], answer.reason
     assert answer.path == "faiss" and answer.candidates.hits[0].picture_id == ids[-1]
-
-
-TABLES = "product, picture, product_picture, embedding"
-
-
-def subscribe(publisher: str, subscriber: str) -> str:
-    """Replicate one database to another on the same server; returns the subscription's name."""
-    name = f"follow_{uuid4().hex[:8]}"
-    with psycopg.connect(publisher, autocommit=True) as connection:
-        connection.execute(f"CREATE PUBLICATION {name} FOR TABLE {TABLES}")
-        connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
-    parts = make_url(publisher)
-    source = f"host={parts.query['host']} port={parts.query['port']} dbname={parts.database}"
-    with psycopg.connect(subscriber, autocommit=True) as connection:
-        connection.execute(
-            f"CREATE SUBSCRIPTION {name} CONNECTION '{source} user=postgres' PUBLICATION {name}"
-            f" WITH (create_slot = false, slot_name = '{name}', copy_data = false)"
-        )
-    return name
-
-
-def wait_for(sql: psycopg.Connection, condition: str) -> None:
-    deadline = time.monotonic() + 300
-    while sql.execute(condition).fetchone() != (True,):
-        assert time.monotonic() < deadline, f"never came true: {condition}"
-        time.sleep(0.05)
-
-
-def test_rows_that_replication_applies_are_found_at_once(
-    logical_url: Callable[[], str], tmp_path: Path
-) -> None:
-    """Their stamps come from the publisher and are older than the subscriber's build."""
-    from_url, to_url = logical_url(), logical_url()
-    name = subscribe(from_url, to_url)
-    with (
-        opened(from_url, tmp_path / "from") as source,
-        opened(to_url, tmp_path / "to") as target,
-        psycopg.connect(from_url, autocommit=True) as there,
-        psycopg.connect(to_url, autocommit=True) as here,
-    ):
-        add(source, numbered(PRODUCTS))
-        wait_for(here, f"SELECT count(*) = {PRODUCTS} FROM embedding")
-        here.execute(f"ALTER SUBSCRIPTION {name} DISABLE")
-        turn(source, there, (7, QUERIES[0]))
-        add(source, {"NEW": [QUERIES[1]]})
-        source.catalog.delete(["P0003"])
-        target.indexer.rebuild()
-        here.execute(f"ALTER SUBSCRIPTION {name} ENABLE")
-        wait_for(here, "SELECT EXISTS (SELECT FROM product WHERE sku = 'NEW')")
-        wait_for(here, "SELECT NOT EXISTS (SELECT FROM product WHERE sku = 'P0003')")
-        answer = search_all(target)
-        assert (answer.path, answer.delta_rows) == ("faiss", 2)
-        assert search(target, QUERIES[0]).candidates.hits[0].distance < 1e-6
-        assert search(target, QUERIES[1]).candidates.hits[0].distance < 1e-6
-        here.execute(f"DROP SUBSCRIPTION {name}")

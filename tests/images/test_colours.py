@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app.encoders import colour_words
-from app.images.basic_colours import NAMES, SHADES
-from app.images.colours import VERSION, colours_of_thumbnail, visible_colours
+from app.images.basic_colours import NAMES, SHADES, VERSION
+from app.images.colours import colours_of_thumbnail, visible_colours
 from app.images.thumbnails import thumbnail
 
 RGB = tuple[int, int, int]

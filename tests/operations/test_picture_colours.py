@@ -8,8 +8,8 @@ import psycopg
 
 from app.bootstrap import App
 from app.db.queries import picture_colours as rows
-from app.images.basic_colours import NAMES
-from app.images.colours import VERSION, colours_of_thumbnail
+from app.images.basic_colours import NAMES, VERSION
+from app.images.colours import colours_of_thumbnail
 from app.operations.picture_colours import ColourUpkeep, fill
 from support.shop import add, numbered
 from support.sources import ingest, write_csv, write_photos

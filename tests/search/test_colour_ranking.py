@@ -14,8 +14,7 @@ from app.config import Settings
 from app.db.queries import picture_colours
 from app.encoders import colour_words
 from app.encoders.base import EMBEDDED, EncoderChoice, WordReader
-from app.images.basic_colours import NAMES
-from app.images.colours import VERSION
+from app.images.basic_colours import NAMES, VERSION
 from app.search import colour_ranking, page_hits, query_encoder
 from app.types import Colours, Filters, Hit, Query, Vectors
 from support.exact import skus

@@ -144,6 +144,30 @@ def test_synonyms_of_colour_and_kind_are_searched_and_told(shop: App) -> None:
 
 
 @pytest.mark.parametrize(
+    ("german", "english"),
+    [("rote Schuhe", "red shoe"), ("Hemd", "shirt"), ("schwarzes Sommerkleid", "black dress"),
+     ("Schuh -braun", "shoe -brown"), ("Schuhe nicht braun", "shoe -brown")],
+)  # fmt: skip
+def test_german_words_find_what_the_english_ones_find_and_are_told(
+    shop: App, german: str, english: str
+) -> None:
+    result = ask(shop, german)
+    assert skus(result) == skus(ask(shop, english)) != []
+    reading = result.plan.reading
+    assert reading is not None and not (reading.corrected or reading.ignored)
+    assert {each.means for each in reading.synonyms} | set(reading.excluded) >= {
+        each.strip("-") for each in english.split()
+    }
+
+
+@pytest.mark.parametrize("words", ["shoes not brown", "shoes without brown", "shoes ohne braun"])
+def test_words_that_are_negated_are_left_out_and_told(shop: App, words: str) -> None:
+    result = ask(shop, words)
+    assert set(skus(result)) == {"RED-RUN", "RED-SHOE"}
+    assert any(told.startswith("Left out: products with") for told in reading_texts(result.plan))
+
+
+@pytest.mark.parametrize(
     ("words", "sku"),
     [("t-shirt", "TEE"), ("tshirt", "TEE"), ("t shirts", "TEE"), ("shirt", "SHIRT"),
      ("oleary dress", "DRESS"), ("o'leary", "DRESS"), ("O\u2019Leary", "DRESS"), ("evase", "DRESS"),
@@ -281,7 +305,10 @@ def test_a_correction_is_a_word_of_the_current_catalogue(app: App) -> None:
     add(app, {"A": [1]}, category="Kettle")
     reading = ask(app, "ketle").plan.reading
     assert reading is not None and reading.corrected == (Correction("ketle", "kettle"),)
-    app.catalog.delete(["A"])
+    add(app, {"B": [2]}, category="2pack")
+    reading = ask(app, "spack").plan.reading
+    assert reading is not None and reading.corrected == (Correction("spack", "2pack"),)
+    app.catalog.delete(["A", "B"])
     reading = ask(app, "ketle").plan.reading
     assert reading is not None and (reading.corrected, reading.ignored) == ((), ("ketle",))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -63,3 +64,7 @@ def login(app: App) -> Iterator[str]:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name]
             )
             server.execute(f"DROP ROLE {name}")
+
+
+def rows(connection: psycopg.Connection, sql: str, values: Any = None) -> list[Any]:
+    return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]

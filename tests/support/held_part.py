@@ -11,7 +11,7 @@ from app.cluster import parts
 from app.cluster.parts import PartActor
 from app.types import Build
 
-BRIEF_S = 4.0
+BRIEF_S = 3.0
 """Seconds for which a BriefPart goes on without being asked for."""
 
 

@@ -42,7 +42,15 @@ def labels(page: AppTest) -> list[str]:
 
 
 def text_of(page: AppTest) -> str:
-    boxes = (*page.success, *page.info, *page.warning, *page.error, *page.markdown, *page.caption)
+    boxes = (
+        *page.toast,
+        *page.success,
+        *page.info,
+        *page.warning,
+        *page.error,
+        *page.markdown,
+        *page.caption,
+    )
     return "\n".join(box.value.replace("\\", "") for box in boxes)
 
 

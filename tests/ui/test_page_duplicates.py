@@ -44,7 +44,7 @@ def labels(page: AppTest) -> list[str]:
 
 def text_of(page: AppTest) -> str:
     """All text of the page in alerts and in Markdown."""
-    boxes = (*page.success, *page.info, *page.warning, *page.error, *page.markdown)
+    boxes = (*page.toast, *page.success, *page.info, *page.warning, *page.error, *page.markdown)
     return "\n".join(box.value.replace("\\", "") for box in boxes)
 
 

@@ -66,14 +66,17 @@ def test_verdicts_apply_to_every_later_search(app: App, open_page: Open, pages: 
                                    {"odd": ODD})  # fmt: skip
     query = Query(picture=photo(1), k=2, fold=True)
     assert found(app, query) == [("A", ["B"]), ("C", [])]
-    page = open_page(f"{pages}/duplicates")
+    page = open_page(f"{pages}/duplicates", width=390)
     name = page.get_by_role("textbox", name="Your name")
     name.fill(ODD[:60])
     name.press("Enter")
     expect(page.get_by_role("button", name="Same product")).to_be_visible()
     assert page.locator(".title dd").all_inner_texts() == [ODD, ODD]
+    place = page.locator(".st-key-pair").bounding_box()
     page.keyboard.press("d")
     expect(page.get_by_text("A and B are different products.")).to_be_visible()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert page.locator(".st-key-pair").bounding_box()["y"] == place["y"]  # type: ignore[index]
     page.get_by_role("button", name="Same product").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("C and D are the same product.")).to_be_visible()

@@ -168,6 +168,13 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
         "all => all.filter(b => b.offsetHeight && b.offsetHeight < 44).map(b => b.innerText)"
     )
     assert (small, overflows(page)) == ([], False), small
+    filters = page.locator(".st-key-narrow")
+    fade = "row => getComputedStyle(row).getPropertyValue('--after')"
+    assert filters.evaluate("row => row.scrollWidth > row.clientWidth")
+    assert filters.evaluate(fade) == "48px"  # it goes on at the right
+    filters.evaluate("row => row.scrollTo(row.scrollWidth, 0)")
+    page.wait_for_function(f"({fade})(document.querySelector('.st-key-narrow')) === '0px'")
+    assert filters.evaluate("row => getComputedStyle(row).maskImage") != "none"
     page.get_by_role("button", name="Draw a box").click()
     area = page.locator(".frame").bounding_box()
     assert area is not None and area["width"] > 200

@@ -474,7 +474,9 @@ def test_the_first_search_is_among_the_recent_ones_before_it_is_answered(visit: 
     assert recent(upload(page, 7)) == ["Photo"]
     widget(page, "text_input", "words").set_value("P0001").run()
     assert recent(page.run()) == ["Photo, “P0001”", "Photo"]
-    assert recent(visit(text="lamp", year="2016..", page="2")) == ["“lamp”, 1 filter"]
+    assert len(drawn(page, '<img alt="" src=')) == 2  # of the photo, beside each
+    page = visit(text="lamp", year="2016..", page="2")
+    assert (recent(page), drawn(page, '<img alt="" src=')) == (["“lamp”, 1 filter"], [])
 
 
 def test_pinned_products_stay_when_the_search_changes_and_are_exported(
@@ -497,6 +499,8 @@ def test_pinned_products_stay_when_the_search_changes_and_are_exported(
     assert "P0001" in "".join(drawn(dialog, "class=listing"))
     [compared] = drawn(dialog, "class=compare")
     assert compared.count("<img") == 2 and "=1+1" in compared and first in compared
+    unpin = next(each for each in page.button if each.label.startswith("*Unpin "))
+    assert (unpin.proto.type, unpin.proto.icon) == ("primary", ":material/keep:")
     press(page, "*Unpin ")
     assert list(page.session_state[pins.PINS]) == [first]
 
@@ -529,12 +533,19 @@ def test_a_search_by_photo_is_shared_as_a_link_until_it_expires(
     assert alerts(press(expired, "Remove photo")) == []
 
 
-def test_a_link_is_ended_by_who_made_it_and_the_search_goes_on(goods: App, visit: Visit) -> None:
+def test_a_link_is_ended_by_who_made_it_and_the_search_goes_on(
+    goods: App, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = press(upload(visit(brand="Kestrel"), 7), "Share")
     shared_id, found = str(page.query_params["shared"]), skus(page)
     other = visit(shared=shared_id)
     assert not any(each.label == "Stop sharing" for each in other.button)
-    page = press(page, "Stop sharing")
+    app = shared.services()
+    with monkeypatch.context() as patch:
+        public = app.settings.model_copy(update={"page_read_only": True})
+        patch.setattr(app, "settings", public)
+        assert not any(each.label == "Stop sharing" for each in page.run().button)
+    page = press(page.run(), "Stop sharing")
     assert ("shared" in page.query_params, skus(page), page.code.len) == (False, found, 0)
     assert asked(page) == {"brand": ["Kestrel"]} and "photo" in page.query_params
     assert "The link is ended" in page.caption[0].value

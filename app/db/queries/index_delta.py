@@ -15,6 +15,7 @@ from app.db.queries.nearest import (
     TOLERANCE,
     Candidates,
     FilterClause,
+    array_literal,
     candidates_from_rows,
     fetch_rows,
 )
@@ -86,7 +87,7 @@ WITH delta AS MATERIALIZED (
 ), {moved}{over}nominee AS MATERIALIZED (
     SELECT e.picture_id, e.vec <=> CAST(%(q)s AS halfvec) AS distance
     FROM embedding AS e
-    WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(nominated)s AS bigint[]))
+    WHERE e.model_id = {model} AND e.picture_id = ANY({nominated})
         AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))
 ), hit AS MATERIALIZED (
     SELECT e.picture_id, e.distance, false AS fresh FROM nominee AS e WHERE true{shown_nominee}
@@ -97,6 +98,11 @@ WITH delta AS MATERIALIZED (
 ), near AS MATERIALIZED (
     SELECT * FROM hit ORDER BY distance, picture_id LIMIT CAST(%(n)s AS bigint) * {near_factor}
 )""".replace("{near_factor}", str(NEAR_FACTOR))
+
+NOMINATED = "CAST(%(nominated)s AS bigint[])"
+UNREAD = f"CAST((SELECT {NOMINATED}) AS bigint[])"
+"""The nominees for BUILD_AND_DELTA (`nominated`), and the same for a statement that is planned anew
+each time: the planner estimates each of thousands by itself, if it can read them."""
 
 PASSED_OVER = {
     "over": """over AS MATERIALIZED (
@@ -157,11 +163,11 @@ def nearest(
     candidates must not be used.
     """
     sql = (BUILD_AND_DELTA + PRODUCT_PAGE).format(
-        model=model.id, build=BUILD_COUNTS, near="near", **filter_clause.parts,
+        model=model.id, build=BUILD_COUNTS, near="near", nominated=UNREAD, **filter_clause.parts,
         **passed_parts(model.id, passes=bool(passed or hidden)),
     )  # fmt: skip
     values = bound_values(build, nominated, n, max_delta_rows) | dict(filter_clause.values)
-    values["passed"] = list(passed)
+    values["passed"] = array_literal(passed)
     rows = fetch_rows(connection, sql, query, k, excluded, hidden, known=known, **values)
     return merged_candidates(rows, len(nominated), seen_to, known, n), rows[0].delta_rows
 
@@ -171,7 +177,7 @@ def bound_values(
 ) -> dict[str, Any]:
     """The values bound in BUILD_AND_DELTA, except the query vector."""
     return {
-        "nominated": nominated.tolist(),
+        "nominated": array_literal(nominated.tolist()),
         "snapshot": build.snapshot,
         "in_progress": build.in_progress,
         "n": n,

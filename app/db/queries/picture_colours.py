@@ -96,7 +96,7 @@ def shares(
 ) -> dict[int, NDArray[np.float32]]:
     """The shares of the colours, (18,), 0 to 1, of those of these pictures (ids) that have any of
     this version."""
-    values = {"ids": list(pictures), "version": version}
+    values = {"ids": nearest.array_literal(pictures), "version": version}
     row = connection.exec_driver_sql(SHARES, values).one()
     if row.ids is None:
         return {}
@@ -126,8 +126,9 @@ def nominated(
     shown = SHOWN.format(condition=condition) if condition else ""
     sql = NOMINATE.format(model=model.id, shown=shown, passing=filter_clause.parts["passing"])
     values = {
-        "mains": list(mains), "n": n, "q": nearest.literal(vector), "excluded": list(excluded),
-        "hidden": list(hidden), **filter_clause.values,
+        "mains": list(mains), "n": n, "q": nearest.literal(vector),
+        "excluded": nearest.array_literal(excluded),
+        "hidden": nearest.array_literal(hidden), **filter_clause.values,
     }  # fmt: skip
     rows = connection.exec_driver_sql(sql, values)
     return [Hit(row.product_id, row.picture_id, row.distance) for row in rows]

@@ -6,7 +6,7 @@ Each connection prepares the statement once, because planning takes longer than 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from app.db.queries import (
     products,
 )
 from app.db.queries.filter_snapshot import FilterIdList
-from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause
+from app.db.queries.nearest import EVERYTHING, Candidates, FilterClause, array_literal
 from app.types import Build, Model, Vector
 
 MAX_PREPARED_LENGTH = 1000
@@ -221,11 +221,6 @@ def is_prepared(filter_clause: FilterClause) -> bool:
     return len(filter_clause.condition) <= MAX_PREPARED_LENGTH
 
 
-def array_literal(numbers: Iterable[int | str]) -> str:
-    """Numbers, or NULL, as an array in PostgreSQL's text format."""
-    return f"{{{','.join(map(str, numbers))}}}"
-
-
 @lru_cache(maxsize=64)
 def _statement(
     model_id: int, condition: str, kind: tuple[bool, bool] | None, *, passes: bool
@@ -240,7 +235,7 @@ def _statement(
     )
     parts |= index_delta.passed_parts(model_id, passes=passes)
     hits = (index_delta.BUILD_AND_DELTA + nearest.BEST_PER_PRODUCT).format(
-        model=model_id, near="near", **parts
+        model=model_id, near="near", nominated=index_delta.NOMINATED, **parts
     )
     folds, vectors = kind or (False, False)
     ctes = nearest.PAGE if kind is None else fold_parts.PLACES

@@ -31,6 +31,7 @@ from app.db.queries.nearest import (
     EVERYTHING,
     Candidates,
     FilterClause,
+    array_literal,
     candidates_from_rows,
     is_complete,
 )
@@ -38,7 +39,6 @@ from app.db.queries.single_statement import (
     VECTOR_COLUMN,
     VECTOR_JOIN,
     PageExtras,
-    array_literal,
     checked_rows,
     numbered,
 )

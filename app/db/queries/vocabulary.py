@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from string import digits as DIGITS
 
 from sqlalchemy import Connection, text
 
@@ -56,9 +59,19 @@ WHERE language = :language AND word >= :letter AND word < :letter || chr(1114109
 GROUP BY word, lexeme HAVING sum(products) > 0
 ORDER BY sum(products) DESC, word LIMIT :most"""
 
+# An error adds one letter at most that the typed word and its stem do not have, and a stem is the
+# beginning of its word but for a letter. Words that begin with more digits than there may be errors
+# are not read at all: some catalogues have more numbers than words. OFFSET 0 keeps the planner from
+# reading all words once instead of each range by the index.
 ANY_FIRST_LETTER = """
-SELECT word, lexeme, CAST(sum(products) AS bigint) FROM vocabulary
-WHERE language = :language AND length(word) BETWEEN :shortest AND :longest AND lexeme IS NOT NULL
+SELECT word, lexeme, CAST(sum(products) AS bigint)
+FROM unnest(CAST(:lows AS text[]), CAST(:highs AS text[])) AS part (low, high)
+CROSS JOIN LATERAL (
+    SELECT v.word, v.lexeme, v.products FROM vocabulary AS v
+    WHERE v.word >= part.low AND v.word < part.high AND v.language = :language
+        AND length(v.word) BETWEEN :shortest AND :longest
+        AND length(translate(v.lexeme, :letters, '')) <= :distance
+    OFFSET 0) AS found
 GROUP BY word, lexeme HAVING sum(products) > 0
 ORDER BY sum(products) DESC, word LIMIT :most"""
 
@@ -177,17 +190,32 @@ def spelt_like(
 
 
 def spelt_otherwise(
-    connection: Connection, language: str, word: str, distance: int
+    connection: Connection, language: str, word: str, stem: str, distance: int
 ) -> list[VocabularyWord]:
-    """The same with any first letter: by pg_trgm where the database has it."""
+    """The same with any first letter: by pg_trgm where the database has it, else those with at most
+    `distance` letters that neither the word, which has no digits, nor its stem has."""
     values = _lengths(language, word, distance)
     if not has_trigrams(connection):
-        return _words(connection, ANY_FIRST_LETTER, values)
+        lows, highs = map(list, zip(*_few_leading_digits(distance - 1), strict=True))
+        told = {"letters": word + stem, "distance": distance, "lows": lows, "highs": highs}
+        return _words(connection, ANY_FIRST_LETTER, values | told)
     connection.execute(
         text("SELECT set_config('pg_trgm.similarity_threshold', :share, true)"),
         {"share": str(TRIGRAM_SHARE)},
     )
     return _words(connection, BY_TRIGRAMS, values | {"word": word})
+
+
+@cache
+def _few_leading_digits(most: int) -> tuple[tuple[str, str], ...]:
+    """Ranges, each from a text up to another, of the words that begin with at most so many
+    digits, by code points."""
+    ranges = [("", "0"), (":", chr(1114109))]
+    for length in range(1, most + 1):
+        for digits in map("".join, product(DIGITS, repeat=length)):
+            behind = digits[:-1] + chr(ord(digits[-1]) + 1)
+            ranges += [(digits, f"{digits}0"), (f"{digits}:", behind)]
+    return tuple(ranges)
 
 
 def has_trigrams(connection: Connection) -> bool:

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from app.db import halfvec_arrays
 from app.db.halfvec_arrays import HalfvecArray
 from app.db.queries import index_builds
-from app.db.queries.single_statement import array_literal, numbered
+from app.db.queries.nearest import array_literal
+from app.db.queries.single_statement import numbered
 from app.types import Build, Model, Vector, Vectors
 
 # Each picture is read once, with the numbers of the windows that it was nominated for. Every window

@@ -84,8 +84,8 @@ def _buttons(place: int, card: Card, actions: CardActions) -> None:
         pinned = actions.is_pinned(product.sku)
         pin = _("*Unpin {name}*") if pinned else _("*Pin {name}*")
         st.button(
-            pin.format(name=name), key=f"pin-{place}", type="tertiary",
-            icon=":material/keep_off:" if pinned else ":material/keep:",
+            pin.format(name=name), key=f"pin-{place}", icon=":material/keep:",
+            type="primary" if pinned else "tertiary",  # primary: css.py fills the icon
             on_click=actions.pin, args=(product, card.thumbnail),
         )  # fmt: skip
         if match is not None and similar_label(match):

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from app.images.thumbnails import open_thumbnail, thumbnail
+from app.ui.components.product_dialog import AskedPicture
 from app.ui.engine_texts import quoted
-from app.ui.formatting import escape_markdown
+from app.ui.formatting import escape_markdown, img_tag
 from app.ui.search_form.session_state import current, replace_form
 from app.ui.search_form.state import PercentBox, SearchFormState, count_changed
 from app.ui.translation import _, ngettext
 
 RECENT = "search_recent"
-"""Session key of the forms of the last searches, the latest first."""
+"""Session key of the last searches, the latest first."""
 
 MAX_RECENT = 8
 
+PICTURE_SIDE = 88
+"""Longer side of the picture of a search, in pixels; it is shown at half of that."""
 
-def remember(form: SearchFormState) -> None:
-    """Note a search; the same one counts once."""
+
+@dataclass(frozen=True, slots=True)
+class RecentSearch:
+    """A search, and a small JPEG of the picture it was by, if it was by one."""
+
+    form: SearchFormState
+    picture: bytes | None = None
+
+
+def remember(form: SearchFormState, asked: AskedPicture | None) -> None:
+    """Note a search, and what the part of a picture that it was by looks like; the same one counts
+    once."""
     form = replace(form, page=1)
-    others = [each for each in _recent() if each != form]
-    st.session_state[RECENT] = (form, *others)[:MAX_RECENT]
+    known = next((each for each in _recent() if each.form == form), None)
+    if known is None:
+        known = RecentSearch(form, None if asked is None else _small(asked))
+    others = [each for each in _recent() if each.form != form]
+    st.session_state[RECENT] = (known, *others)[:MAX_RECENT]
+
+
+def _small(asked: AskedPicture) -> bytes:
+    picture = open_thumbnail(asked.preview)
+    if asked.region is not None:
+        left, top, right, bottom = asked.region
+        width, height = picture.size
+        picture = picture.crop((left * width, top * height, right * width, bottom * height))
+    return thumbnail(picture, side=PICTURE_SIDE)
 
 
 def draw() -> None:
@@ -33,15 +59,18 @@ def draw() -> None:
     """
     form = replace(current(), page=1)
     asked = form.photo or form.shared or form.link or form.sku or form.words
-    searches = _recent() or ((form,) if asked else ())
+    searches = _recent() or ((RecentSearch(form),) if asked else ())
     if not searches:
         return
     with st.popover(_("Recent"), icon=":material/history:", key="recent_box"):
-        for place, form in enumerate(searches):
-            st.button(
-                escape_markdown(label(form)), key=f"recent-{place}", type="tertiary",
-                width="stretch", on_click=replace_form, args=(form,),
-            )  # fmt: skip
+        for place, search in enumerate(searches):
+            with st.container(key=f"search-{place}", horizontal=True):
+                if search.picture is not None:
+                    st.html(img_tag(search.picture, ""))
+                st.button(
+                    escape_markdown(label(search.form)), key=f"recent-{place}", type="tertiary",
+                    width="stretch", on_click=replace_form, args=(search.form,),
+                )  # fmt: skip
 
 
 def label(form: SearchFormState) -> str:
@@ -64,6 +93,6 @@ def _edges(box: PercentBox) -> str:
     return ", ".join(f"{edge}%" for edge in box)
 
 
-def _recent() -> tuple[SearchFormState, ...]:
-    searches: tuple[SearchFormState, ...] = st.session_state.get(RECENT, ())
+def _recent() -> tuple[RecentSearch, ...]:
+    searches: tuple[RecentSearch, ...] = st.session_state.get(RECENT, ())
     return searches

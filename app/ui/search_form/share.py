@@ -86,15 +86,17 @@ def draw_link(form: SearchFormState) -> None:
 
 
 def _draw_own(form: SearchFormState, expires: str) -> None:
-    """Draw a link that this browser made, and a button that ends it."""
+    """Draw a link that this browser made, and a button that ends it, unless the page is read-only
+    by now."""
     text = _("Everybody with this link can repeat the search until {time}:")
     st.caption(text.format(time=expires))
     st.code(link(form), language=None, wrap_lines=True)
-    st.button(
-        _("Stop sharing"), key="stop-sharing", type="tertiary", icon=":material/link_off:",
-        on_click=_stop, args=(form.shared,),
-        help=_("Delete what is stored for the link, which finds nothing from then on."),
-    )  # fmt: skip
+    if not services().settings.page_read_only:
+        st.button(
+            _("Stop sharing"), key="stop-sharing", type="tertiary", icon=":material/link_off:",
+            on_click=_stop, args=(form.shared,),
+            help=_("Delete what is stored for the link, which finds nothing from then on."),
+        )  # fmt: skip
     if form.shared in _shared():
         share_owner.keep(form.shared)
 

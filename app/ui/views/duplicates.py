@@ -41,15 +41,13 @@ def show() -> None:
     with errors_as_text("the duplicates page"):
         app = services()
         _draw_message()
-        fold_overview.draw_undo(app)
-        view = st.segmented_control(
-            _("What to look at"),
-            VIEWS,
-            default=PAIRS,
-            key=VIEW,
-            format_func=_,
-            label_visibility="collapsed",
-        )
+        # What can be undone has its place before there is any, so that nothing below moves.
+        with st.container(key="look-at", horizontal=True, vertical_alignment="center"):
+            view = st.segmented_control(
+                _("What to look at"), VIEWS, default=PAIRS, key=VIEW, format_func=_,
+                label_visibility="collapsed", width="content",
+            )  # fmt: skip
+            fold_overview.draw_undo(app)
         if view in (GROUPS, SIMILAR):
             (fold_overview.show_groups if view == GROUPS else fold_overview.show_similar)(app)
             return
@@ -71,10 +69,13 @@ def _count_products(database_url: str | None) -> int:
 
 
 def _draw_message() -> None:
-    """Draw the outcome of the last verdict, once."""
+    """Draw the outcome of the last verdict, once: over the page if it was recorded, so that nothing
+    moves."""
     kind, message = st.session_state.pop(MESSAGE, ("", ""))
-    if message:
-        (st.success if kind == "done" else st.warning)(escape_markdown(message))
+    if kind == "done":
+        st.toast(escape_markdown(message), icon=":material/check:")
+    elif message:
+        st.warning(escape_markdown(message))
 
 
 def _current_pair(app: App) -> ReviewPair | None:

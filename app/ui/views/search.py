@@ -166,7 +166,7 @@ def _draw_search(
     if number != form.page:  # there are fewer pages
         session_state.update(page=number)
         session_state.save()
-    recent.remember(form)
+    recent.remember(form, pictures.asked)
     page = sorting.page_of(result, form, number)
     with st.container(key="results"):
         close = _is_close(query, result) if number == 1 else result.close
