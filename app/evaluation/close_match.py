@@ -20,6 +20,9 @@ MIN_ABSENT = 20
 FALSE_ALARMS = 0.05
 """Largest share of photos of present products that have no close match."""
 
+CERTAINTY = 0.95
+"""Probability that no larger share of further photos is below a cut-off, by the ranks alone."""
+
 MIN_RIGHT = 0.9
 """Required share of right ones among the photos without a close match, for equal numbers of present
 and absent products."""
@@ -98,12 +101,12 @@ def fit_close_cut(
 ) -> CloseCut:
     """The cut-off for best similarities of present (n,) and absent (m,) products.
 
-    It is the greatest of a few quantiles of the present with at most FALSE_ALARMS of the present
-    and so many of the absent below it that MIN_RIGHT of those below are absent. Both shares are
-    cross-fitted: groups, of shapes (n,) and (m,), are divided into FOLDS, and each is measured with
-    the quantile of the other folds.
+    It is the greatest limit of a few shares of the present (`_limit`) with at most FALSE_ALARMS of
+    the present and so many of the absent below it that MIN_RIGHT of those below are absent. Both
+    are cross-fitted: groups, of shapes (n,) and (m,), are divided into FOLDS, and each is measured
+    with the limit of the other folds.
 
-    There is no cut-off without enough photos or groups, or if no quantile does.
+    There is no cut-off without enough photos or groups, or if no limit does.
     """
     counts = len(present), len(absent)
     unknown = CloseCut(None, None, None, *counts, None, None)
@@ -116,7 +119,7 @@ def fit_close_cut(
         alarms, found = [], []
         for fold in range(FOLDS):
             if (folds != fold).any():
-                cut = _quantile(present[folds != fold], share)
+                cut = _limit(present[folds != fold], share)
                 alarms.append(present[folds == fold] < cut)
                 found.append(absent[absent_folds == fold] < cut)
         false_alarms, detected = (float(np.concatenate(each).mean()) for each in (alarms, found))
@@ -124,7 +127,7 @@ def fit_close_cut(
             midpoint, width = fit_probability(present, absent)
             if width <= 0:
                 return unknown
-            cut = _quantile(present, share)
+            cut = _limit(present, share)
             return CloseCut(cut, midpoint, width, *counts, detected, false_alarms)
     return unknown
 
@@ -180,11 +183,28 @@ def fit_probability(present: Similarities, absent: Similarities) -> tuple[float,
     return float(mean - scale * offset / slope), float(scale / slope)
 
 
-def _quantile(similarities: Similarities, share: float) -> float:
-    """The similarity that a further one of the same kind does not reach with at most this
-    probability, by the ranks alone; of too few, the least."""
-    rank = max(1, int(share * (len(similarities) + 1)))
+def _limit(similarities: Similarities, share: float) -> float:
+    """The similarity that with CERTAINTY at most a share of further photos of the same kind does
+    not reach, whatever their distribution; of too few, the least.
+
+    The share below the one of rank r of n is above `share` with the probability that fewer than r
+    of n are below the quantile of `share`: a binomial distribution (Wilks, "Determination of Sample
+    Sizes for Setting Tolerance Limits", 1941).
+    """
+    count = len(similarities)
+    rank, at_most = 0, _chance(0, count, share)
+    while at_most <= 1 - CERTAINTY:
+        rank += 1
+        at_most += _chance(rank, count, share)
+    rank = max(1, rank)
     return float(np.partition(similarities, rank - 1)[rank - 1])
+
+
+def _chance(successes: int, count: int, share: float) -> float:
+    """The binomial probability of so many successes."""
+    ways = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+    rest = count - successes
+    return math.exp(ways + successes * math.log(share) + rest * math.log1p(-share))
 
 
 def _folds(present: Groups, absent: Groups) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

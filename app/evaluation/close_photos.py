@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ from app.vectors import round_to_float16, unit_rows
 
 PHOTOS = 800
 """Photos that are simulated at most; encoding them is most of the time of a fit."""
+
+MAX_SIDE = 384
+"""Longer side of a simulated photo at most, in pixels. Compression takes more from a photo of fewer
+pixels, so one of a thumbnail's size would be worse than one of the picture that it was made of."""
 
 PAGES_PER_BLOCK = 256
 BATCH = 32
@@ -57,7 +62,7 @@ def ask(
         thumbnails = calibration.thumbnails(connection, ids)
         siblings = calibration.with_siblings(connection, model, ids)
     # Encoding takes long, so no snapshot is held meanwhile: VACUUM cannot remove rows it can see.
-    photos = list(_simulated(encoder, sampled, thumbnails))
+    photos = list(simulated(encoder, sampled, thumbnails))
     photos += [
         AskedPhoto(picture, picture.vector, False)
         for picture in sampled
@@ -67,16 +72,18 @@ def ask(
         return _ask(connection, model, photos)
 
 
-def _simulated(
+def simulated(
     encoder: Encoder, sample: Sequence[SampledPicture], thumbnails: dict[int, bytes]
 ) -> Iterator[AskedPhoto]:
-    """Each picture photographed again; damaged and deleted thumbnails are skipped."""
+    """Each picture photographed again, always in the same way; damaged and deleted thumbnails are
+    skipped."""
     again = []
-    for seed, picture in enumerate(sample):
+    for place, picture in enumerate(sample):
         with suppress(BadImage, KeyError):
-            opened = open_thumbnail(thumbnails[picture.picture_id])
-            again.append((picture, photograph_again(opened, seed)))
-        if len(again) == BATCH or (again and seed == len(sample) - 1):
+            data = thumbnails[picture.picture_id]
+            side = min(picture.side, MAX_SIDE)
+            again.append((picture, photograph_again(open_thumbnail(data), crc32(data), side)))
+        if len(again) == BATCH or (again and place == len(sample) - 1):
             vectors = encoder.encode_pictures([photo for _, photo in again])
             for (shown, _), vector in zip(again, vectors, strict=True):
                 yield AskedPhoto(shown, round_to_float16(vector), True)

@@ -21,12 +21,14 @@ QUALITY = (25, 50)
 """JPEG quality."""
 
 
-def photograph_again(picture: Image.Image, seed: int) -> Image.Image:
+def photograph_again(picture: Image.Image, seed: int, side: int = 0) -> Image.Image:
     """A worse photo of an RGB picture; the same seed gives the same photo.
 
-    The corners that a turn leaves open take the picture's median colour at its border.
+    A picture whose longer side has fewer than `side` pixels is enlarged to it first. The corners
+    that a turn leaves open take the picture's median colour at its border.
     """
     random = np.random.default_rng(seed)
+    picture = _enlarged(picture, side)
     turned = picture.rotate(
         random.uniform(-TURN, TURN), Image.Resampling.BICUBIC, fillcolor=_border_colour(picture)
     )
@@ -38,6 +40,14 @@ def photograph_again(picture: Image.Image, seed: int) -> Image.Image:
     file = BytesIO()
     darker.save(file, "JPEG", quality=int(random.integers(*QUALITY)))
     return decode(file.getvalue())
+
+
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    scale = side / max(picture.size)
+    if scale <= 1:
+        return picture
+    size = round(picture.width * scale), round(picture.height * scale)
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _border_colour(picture: Image.Image) -> tuple[int, int, int]:

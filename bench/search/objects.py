@@ -198,9 +198,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100, help="pasted photos of each set")
     parser.add_argument("--every", type=int, default=4, help="of the grocery queries, every Nth")
+    parser.add_argument("--only", nargs="+", help="names of sets; every other one is left out")
     arguments = parser.parse_args()
     encoder = CachedEncoder(arguments.cache)
     groups = photos(arguments.data, arguments.sets, arguments.count, arguments.every)
+    groups = {name: groups[name] for name in arguments.only or groups}
     white = Catalogue(arguments.data, arguments.sets / "white", encoder)
     real = Catalogue(arguments.data, None, encoder)
     for name, group in groups.items():
@@ -209,16 +211,17 @@ def main() -> None:
         else:
             report(white if name in SETS else real, encoder, name, group)
         encoder.save()
-    if limits_of(encoder.model).lead is not None:
+    fitted = ("plain", "packaged", "loose")
+    if limits_of(encoder.model).lead is not None and set(fitted) <= set(groups):
         sets = {
-            name: judged(white if name in SETS else real, encoder, groups[name])
-            for name in ("plain", "packaged", "loose")
+            name: judged(white if name in SETS else real, encoder, groups[name]) for name in fitted
         }
         report_lead(sets, ("packaged", "loose"))
         report_divisions(sets, ("packaged", "loose"))
-    for name in ("clean", "plain", "packaged", "loose"):
-        report_absent(white if name in SETS else real, encoder, name, groups[name])
-        encoder.save()
+    for name in ("clean", *fitted):
+        if name in groups:
+            report_absent(white if name in SETS else real, encoder, name, groups[name])
+            encoder.save()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.encoders.efficientnet_pair import SIDE, PairEncoder
+from app.encoders.base import EMBEDDED
+from app.encoders.efficientnet_pair import SIDE
 from app.encoders.embedded_versions import MAP_PIXELS, NEWEST
 from app.encoders.feature_map import STRIDE, map_input_size
+from app.encoders.loading import load_encoder
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.regions import choose_windows, limits_of, object_vectors, seen_photo
@@ -79,7 +81,7 @@ class CachedEncoder:
     """The embedded encoder, with its vectors kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._encoder = PairEncoder.load()
+        self._encoder = load_encoder(EMBEDDED)
         name, revision = self._encoder.name, self._encoder.revision
         self.model = Model(0, name, revision, 0, self._encoder.fingerprint)
         self._file = folder / f"objects-{self._encoder.fingerprint[:12]}.npz"

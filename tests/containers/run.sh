@@ -196,7 +196,7 @@ if [ "${BUILD:-1}" != 0 ]; then
     holds "the version before goes on" eval '[ "$running" = "$(ids)" ] && page'
     git checkout --quiet app
     running=$(compose ps --quiet api worker | sort)
-    echo 'raise SystemExit("no page today")' >>app/cli/page_process.py
+    echo 'raise SystemExit("no page today")' >>app/ui/server.py
     refused "a page that does not start is named with its log" "no page today" \
         env START_SECONDS=60 deploy/containers.sh upgrade
     holds "as the service that it is" grep -q "The service page does not start" "$work/told"

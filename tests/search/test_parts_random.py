@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from app.bootstrap import App
 from app.index import faiss_index, recall
+from app.search import similarity_labels
 from app.types import Filters, Query, SearchResult
 from support.random_shop import CLUSTERS, picture_vector, refill
 from support.two_forms import BothForms, answered, small_parts
@@ -118,6 +119,7 @@ def test_parts_one_file_and_an_exact_scan_find_the_same(
     """With a delta, and vectors as the table has them; in two of three catalogues all lists are
     searched, in the others parts and one file are compared."""
     small_parts(monkeypatch)
+    monkeypatch.setattr(similarity_labels, "FRESH_S", 0.0)  # each catalogue has calibrations
     monkeypatch.setattr(faiss_index, "CODES", (faiss_index.FLOAT16,))
     # So that filters search the index.
     sql.execute("INSERT INTO tuning (model_id, exact_pictures, deep_share) VALUES (1, 1, 0.5)")

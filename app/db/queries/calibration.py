@@ -30,21 +30,24 @@ COLUMNS = (
 class SampledPicture:
     """A picture with its embedding, the ids of the products that show it, and their category.
 
-    `category` is None if the products have none, or different ones.
+    `category` is None if the products have none, or different ones. `side` is the longer side of
+    the picture, of which only a thumbnail is stored, in pixels.
     """
 
     picture_id: int
     products: tuple[int, ...]
     category: str | None
     vector: Vector
+    side: int
 
 
 def sample_pictures(connection: Connection, model: Model, count: int) -> list[SampledPicture]:
     """At most `count` pictures that have an embedding and are shown by a product."""
     sql = """
-        SELECT drawn.id, shown.products, shown.category, drawn.vec::vector::real[] AS vector
+        SELECT drawn.id, shown.products, shown.category, drawn.side,
+            drawn.vec::vector::real[] AS vector
         FROM (
-            SELECT pic.id, pic.sha256, e.vec
+            SELECT pic.id, pic.sha256, greatest(pic.width, pic.height) AS side, e.vec
             FROM picture AS pic JOIN embedding AS e ON e.picture_id = pic.id
             WHERE e.model_id = :model ORDER BY pic.sha256 LIMIT :count
         ) AS drawn, LATERAL (
@@ -58,7 +61,11 @@ def sample_pictures(connection: Connection, model: Model, count: int) -> list[Sa
     rows = connection.execute(text(sql), {"model": model.id, "count": count})
     return [
         SampledPicture(
-            row.id, tuple(row.products), row.category, np.array(row.vector, dtype=np.float32)
+            row.id,
+            tuple(row.products),
+            row.category,
+            np.array(row.vector, dtype=np.float32),
+            row.side,
         )
         for row in rows
     ]
