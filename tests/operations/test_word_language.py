@@ -144,7 +144,7 @@ def test_the_setting_decides_for_an_empty_catalogue_only(
 
 def test_a_shop_adds_and_removes_synonyms(app: App) -> None:
     add(app, {"A": [1]}, category="Kettle")
-    assert ask(app, "wasserkocher ") == []
+    assert ask(app, "wasser-kocher") == []
     assert synonyms.add(app.engine, "Wasser-Kocher", "kettles")
     assert not synonyms.add(app.engine, "wasser kocher", "kettles")
     assert ask(app, "wasser-kocher") == ["A"]
