@@ -1,7 +1,7 @@
 """Names of colours, as mixtures of the basic ones that are told in pictures' pixels.
 
-Written by hand, English and German; plain as `word_space.tokens` writes them. The English ones
-that the lexicon of the fit has are the same mixtures there.
+Written by hand in English, plain as `word_space.tokens` writes them; German names are those of
+`german_words`. The English ones that the lexicon of the fit has are the same mixtures there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.encoders import german_words
 from app.images.basic_colours import NAMES
 from app.types import Vector, Vectors
 
@@ -47,34 +48,6 @@ burgundy, maroon, wine, wine red, dark red, oxblood: burgundy
 olive, sage, army green, olive green, dark olive: olive
 """
 
-GERMAN = """
-rot*, hellrot*, knallrot*: red
-orangefarben*, orangene, orangenen, orangener, orangenes, orangenem: orange
-gelb*, hellgelb*: yellow
-grun*, gruen*, hellgrun*, dunkelgrun*, hellgruen*, dunkelgruen*: green
-blau*, kobaltblau*, konigsblau*: blue
-hellblau*, himmelblau*: light blue
-dunkelblau*, marineblau*, nachtblau*: navy
-lila, violett*, purpur*: purple
-flieder, fliederfarben*, lavendel: lilac
-rosa, rosafarben*, pinkfarben*: pink
-braun*, dunkelbraun*, hellbraun*: brown
-beig*: beige
-cremefarben*: white*.7 + beige*.7
-golden*, goldfarben*: yellow*.7 + brown*.4 + beige*.3
-weiss*: white
-silber, silbern*, silberfarben*: grey + white*.3
-anthrazit, anthrazitfarben*: grey*.7 + black*.7
-grau*, hellgrau*, dunkelgrau*: grey
-schwarz*: black
-petrol, petrolfarben*, turkis*, tuerkis*, turkisfarben*, tuerkisfarben*: teal
-bordeaux, weinrot*, dunkelrot*, bordeauxrot*: burgundy
-oliv, olivgrun*, olivgruen*: olive
-"""
-
-_ENDINGS = ("", "e", "en", "er", "es", "em")
-"""Of an adjective that ends with a star in GERMAN."""
-
 
 def _mixture(text: str) -> tuple[tuple[str, float], ...]:
     parts = (part.strip().partition("*") for part in text.split("+"))
@@ -85,13 +58,16 @@ def _entries(text: str) -> dict[str, tuple[tuple[str, float], ...]]:
     found: dict[str, tuple[tuple[str, float], ...]] = {}
     for line in text.strip().splitlines():
         names, _, mixture = line.partition(":")
-        for name in (each.strip() for each in names.split(",")):
-            endings = _ENDINGS if name.endswith("*") else ("",)
-            found |= {name.removesuffix("*") + ending: _mixture(mixture) for ending in endings}
+        found |= {name.strip(): _mixture(mixture) for name in names.split(",")}
     return found
 
 
-MIXTURES = _entries(ENGLISH) | _entries(GERMAN)
+_ENGLISH = _entries(ENGLISH)
+
+MIXTURES = _ENGLISH | {
+    german: _ENGLISH[english[0]]
+    for german, english in german_words.entries(german_words.COLOURS).items()
+}
 """Weights of basic colours by name."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-TABLE = """
+COLOURS = """
 rot*, hellrot*, knallrot*: red
 orangefarben*, orangene, orangenen, orangener, orangenes, orangenem: orange
 gelb*, hellgelb*: yellow
@@ -31,6 +31,9 @@ petrol, petrolfarben*: teal
 turkis*, tuerkis*, turkisfarben*, tuerkisfarben*: turquoise, teal
 bordeaux, weinrot*, dunkelrot*, bordeauxrot*: burgundy, maroon
 oliv, olivgrun*, olivgruen*: olive
+"""
+
+TABLE = """
 bunt*, mehrfarbig*: multicolour, multi
 gestreift*: striped
 kariert*: checked
@@ -198,7 +201,8 @@ MIN_MODIFIER = 3
 """Letters of the second and the first part of a compound: "Sommerkleid" is a dress."""
 
 
-def _entries(text: str) -> dict[str, tuple[str, ...]]:
+def entries(text: str) -> dict[str, tuple[str, ...]]:
+    """The English words, the most usual first, of each word of a table."""
     found: dict[str, tuple[str, ...]] = {}
     for line in text.strip().splitlines():
         names, _, english = line.partition(":")
@@ -210,10 +214,10 @@ def _entries(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-CLEAR = _entries(TABLE)
+CLEAR = entries(COLOURS + TABLE)
 """What clearly German words mean in English, by word."""
 
-_UNCLEAR = _entries(ALSO_ENGLISH)
+_UNCLEAR = entries(ALSO_ENGLISH)
 
 
 def english(word: str) -> tuple[str, ...]:

@@ -28,9 +28,12 @@ def test_german_words_point_where_the_english_ones_do(german: str, english: str)
     np.testing.assert_array_equal(read.colours, expected.colours)
 
 
-def test_every_german_name_of_a_colour_has_an_english_one() -> None:
-    names = set(colour_words._entries(colour_words.GERMAN)) - {"golden"}  # which is English
-    assert {name for name in names if not german_words.english(name)} == set()
+def test_german_names_of_colours_are_the_same_mixtures_as_the_english_ones() -> None:
+    for german, english in (("türkise", "turquoise"), ("roten", "red"), ("hellblau", "light blue")):
+        [name] = word_space.tokens(german)
+        np.testing.assert_array_equal(
+            colour_words.colour_row(name), colour_words.colour_row(english), err_msg=german
+        )
 
 
 def test_no_word_that_is_clearly_german_is_a_name_in_english() -> None:
