@@ -152,17 +152,22 @@ def test_all_processes_tell_the_metrics_of_all_and_know_of_a_revocation_at_once(
 
 
 def listens(process: psutil.Process) -> bool:
-    """Whether a process accepts connections."""
-    return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
+    """Whether a process accepts connections; one that just ended does not."""
+    try:
+        return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_process_that_ends_is_started_again(server: Served) -> None:
     first, second = server.children()
     first.kill()
-    wait_until(
-        lambda: {*server.children()} > {second} and all(map(listens, server.children())),
-        "the process is not started again",
-    )
+
+    def is_replaced() -> bool:
+        children = {*server.children()} - {first}  # a killed one is listed until it is reaped
+        return children > {second} and all(map(listens, children))
+
+    wait_until(is_replaced, "the process is not started again")
     for _ in range(CONNECTIONS):
         assert json.loads(server.get("/healthz")[1]) == {"status": "ok"}
 
