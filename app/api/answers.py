@@ -111,6 +111,7 @@ class PlanData(BaseModel):
     corrected: list[dict[str, str]]
     synonyms: list[dict[str, str]]
     ignored: list[str]
+    excluded: list[str] = Field(description="words of products that were left out")
     unknown: list[dict[str, Any]]
     not_tried: list[str]
     replica_lag_s: float | None
@@ -344,6 +345,7 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "corrected": [asdict(each) for each in reading.corrected] if reading else [],
         "synonyms": [asdict(each) for each in reading.synonyms] if reading else [],
         "ignored": list(reading.ignored) if reading else [],
+        "excluded": list(reading.excluded) if reading else [],
         "unknown": [asdict(each) for each in plan.unknown],
         "not_tried": list(plan.not_tried),
         "replica_lag_s": plan.replica_lag_s,

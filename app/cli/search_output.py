@@ -110,6 +110,7 @@ def _reading_as_dict(reading: WordsReading | None) -> dict[str, Any]:
         "corrected": [{"from": each.typed, "to": each.read_as} for each in reading.corrected],
         "synonyms": [asdict(each) for each in reading.synonyms],
         "ignored": list(reading.ignored),
+        "excluded": list(reading.excluded),
     }
 
 

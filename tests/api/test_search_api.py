@@ -163,6 +163,14 @@ def stored_photo(client: ApiClient) -> str:
     return str(response.json()["photo_id"])
 
 
+def test_what_was_made_of_the_words_is_in_the_plan(client: ApiClient) -> None:
+    search = {"text": "title -lampp ohne rot 7", "text_by": "catalogue"}
+    plan = client.post("/v1/search", search).json()["plan"]
+    assert plan["excluded"] == ["lampp", "rot", "red"]
+    other = client.post("/v1/search", {"text": "title"}).json()
+    assert other["plan"]["excluded"] == []
+
+
 def test_a_batch_has_an_answer_or_a_problem_for_each_query_in_order(client: ApiClient) -> None:
     queries = [{"sku": f"P{n:04}", "k": 2} for n in (5, 99, 6, 7)]
     response = client.post("/v1/search/batch", {"queries": queries})

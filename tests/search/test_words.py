@@ -165,6 +165,8 @@ def test_words_that_are_negated_are_left_out_and_told(shop: App, words: str) -> 
     result = ask(shop, words)
     assert set(skus(result)) == {"RED-RUN", "RED-SHOE"}
     assert any(told.startswith("Left out: products with") for told in reading_texts(result.plan))
+    assert "brown" in as_dict(result)["plan"]["excluded"] or "braun" in words
+    assert as_dict(ask(shop, "shoes"))["plan"]["excluded"] == []
 
 
 @pytest.mark.parametrize(
