@@ -40,6 +40,6 @@ def _counted(app: App, asked: FacetParameters) -> Facets:
     photo = None if asked.photo_id is None else app.photos.load(asked.photo_id, cache)
     query = SearchRequest(
         picture=photo, sku=asked.sku, words=asked.text, filters=filters, untrusted=True,
-        min_similarity=asked.min_similarity,
+        min_similarity=asked.min_similarity, words_language=asked.text_language,
     )  # fmt: skip
     return app.facets.of_query(query, cache)

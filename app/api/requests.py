@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from app.search.filters import parse
 from app.search.stored_photos import StoredPhotos
 from app.search.vector_cache import VectorCache
-from app.types import Query, Region, Vector
+from app.types import Query, Region, Vector, WordsLanguage
 
 MAX_BATCH = 100
 """Queries of a batch."""
@@ -47,6 +47,11 @@ FILTERS = (
     "as material=wool; a name that is repeated allows another value"
 )
 
+TEXT_LANGUAGE = Field(
+    default=None, description="de: the text is German where it could be English too, and misspelt "
+    "German words are corrected"
+)  # fmt: skip
+
 
 class Strict(BaseModel):
     """A JSON object that has these fields only."""
@@ -64,6 +69,7 @@ class Options(Strict):
     text_by: Literal["model", "catalogue"] | None = Field(
         default=None, description="what reads the words; null: both, where the model reads words"
     )
+    text_language: WordsLanguage | None = TEXT_LANGUAGE
     region: Annotated[list[Share], Field(min_length=4, max_length=4)] | None = Field(
         default=None,
         description="left, top, right and bottom edge of the part of the photo to search with, as "
@@ -175,6 +181,7 @@ class FacetParameters(Parameters):
     photo_id: PhotoId | None = None
     sku: Sku | None = None
     text: Words | None = None
+    text_language: WordsLanguage | None = TEXT_LANGUAGE
     min_similarity: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
 
 
@@ -238,6 +245,7 @@ def _query(
         region=_region(asked),
         words_weight=asked.text_weight,
         words_by=asked.text_by,
+        words_language=asked.text_language,
         without_pictures=tuple(photos.load(each, cache) for each in asked.not_like),
         without_words=asked.not_text,
         without_weight=asked.not_weight,

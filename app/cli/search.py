@@ -66,6 +66,10 @@ class RegionType(click.ParamType[Region]):
     help="Interpret the words by the model or by full-text search. Default: both.",
 )
 @click.option(
+    "--text-language", type=click.Choice(["en", "de"]),
+    help="With de, --text is German: words that are English too are read so, misspelt ones too.",
+)  # fmt: skip
+@click.option(
     "--not-like",
     multiple=True,
     type=PATH,

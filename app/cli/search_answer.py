@@ -45,6 +45,7 @@ def _query(options: Mapping[str, Any], photos: Mapping[str, Sequence[bytes]]) ->
         words=options["words"],
         words_weight=options["weight"],
         words_by=options["words_by"],
+        words_language=options["text_language"],
         without_words=options["not_text"],
         without_weight=options["not_weight"],
         k=options["k"],

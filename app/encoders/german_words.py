@@ -217,13 +217,36 @@ def entries(text: str) -> dict[str, tuple[str, ...]]:
 CLEAR = entries(COLOURS + TABLE)
 """What clearly German words mean in English, by word."""
 
-_UNCLEAR = entries(ALSO_ENGLISH)
+ALSO_IN_ENGLISH = entries(ALSO_ENGLISH)
+"""What words mean in English that are other things there, by word."""
+
+_UMLAUTS = {"ae": "ä", "oe": "ö", "ue": "ü"}
+
+
+def _written() -> dict[str, str]:
+    """Names that have an umlaut, with it, by both ways to write them without: the tables have
+    both."""
+    found: dict[str, str] = {}
+    for name in CLEAR:
+        for letters, umlaut in _UMLAUTS.items():
+            plain = name.replace(letters, letters[0])
+            if letters in name and CLEAR.get(plain) == CLEAR[name]:
+                found[name] = found[plain] = name.replace(letters, umlaut)
+    return found
+
+
+_WRITTEN = _written()
+
+
+def written(name: str) -> str:
+    """A word of CLEAR with its umlauts, as far as the tables tell them."""
+    return _WRITTEN.get(name, name)
 
 
 def english(word: str) -> tuple[str, ...]:
     """What a German word means in English, the most usual first; of a compound what its last part
     means; empty for several words, and for one that is not in the tables."""
-    found = CLEAR.get(word) or _UNCLEAR.get(word)
+    found = CLEAR.get(word) or ALSO_IN_ENGLISH.get(word)
     if found is not None or " " in word:
         return found or ()
     for start in range(MIN_MODIFIER, len(word) - MIN_HEAD + 1):
@@ -236,4 +259,4 @@ def in_context(words: Sequence[str]) -> list[str]:
     """Words, of which those of ALSO_ENGLISH are in English if another is clearly German."""
     if not any(word in CLEAR or word in FUNCTION_WORDS for word in words):
         return list(words)
-    return [part for word in words for part in _UNCLEAR.get(word, (word,))[0].split()]
+    return [part for word in words for part in ALSO_IN_ENGLISH.get(word, (word,))[0].split()]

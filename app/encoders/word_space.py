@@ -132,6 +132,11 @@ class WordSpace:
         """Length of a vector."""
         return int(self._directions.shape[1])
 
+    def has_name(self, word: str) -> bool:
+        """Whether a word, as `tokens` writes it, has a direction of its own, or no picture shows
+        it."""
+        return word in NEUTRAL or self._place([word]) is not None
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Texts to float32 rows (n, dim), in order: at unit length, or zeros below
         MIN_CONFIDENCE."""
@@ -287,12 +292,17 @@ def word_space(version: str) -> WordSpace:
     return WordSpace.load(FILES[version])
 
 
+def newest() -> WordSpace:
+    """The text side of the newest version, which reads the words of other models too."""
+    return word_space(NEWEST)
+
+
 def colours_asked(text: str) -> tuple[Vectors, str]:
     """The colours that a text names, as `WordReading.colours`, and the text without those it wants.
 
     None where the text side has no idea of the text. For models whose words this text side reads.
     """
-    reading = word_space(NEWEST).read(text)
+    reading = newest().read(text)
     if reading.confidence < MIN_CONFIDENCE:
         return colour_words.rows((), ()), text
     return reading.colours, reading.others

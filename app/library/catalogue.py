@@ -16,7 +16,16 @@ from app.config import Settings
 from app.errors import BadInput, UnsupportedPlatform
 from app.library.pictures import GivenPictures, Picture, read_picture
 from app.search.filters import parse
-from app.types import Build, Filters, ProductDetails, Query, Region, SearchResult, WordsBy
+from app.types import (
+    Build,
+    Filters,
+    ProductDetails,
+    Query,
+    Region,
+    SearchResult,
+    WordsBy,
+    WordsLanguage,
+)
 from ingest.load import LoadOptions, load
 from ingest.open_source import OpenSource
 from ingest.records import record_row
@@ -118,6 +127,7 @@ class Catalogue:
         not_like: Sequence[Picture] = (),
         not_text: str | None = None,
         words_by: WordsBy | None = None,
+        words_language: WordsLanguage | None = None,
         min_similarity: float | None = None,
         near_query: float | None = None,
         near_match: float | None = None,
@@ -153,6 +163,7 @@ class Catalogue:
             more_pictures=tuple(self._read(each) for each in also),
             region=region,
             words_by=words_by,
+            words_language=words_language,
             without_pictures=tuple(self._read(each) for each in not_like),
             without_words=not_text,
             shown=tuple(shown),

@@ -21,6 +21,7 @@ from app.encoders.preprocessing import PreparedPicture
 from app.encoders.projected_encoder import base_of
 from app.errors import BadInput, NoWords
 from app.images.border_texture import border_texture
+from app.search import german_spelling
 from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
@@ -308,8 +309,9 @@ def _read(query: Query, reader: WordReader, *, names_colours: bool = True) -> En
         without = _known(reader, query.without_words, required=True)
         colours.append(-word_space.colours_asked(query.without_words)[0])
     if query.words and query.words_by != "catalogue":
-        words = _known(reader, query.words, required=query.words_by == "model")
-        named, others = word_space.colours_asked(query.words)
+        text = german_spelling.to_encode(query) if names_colours else query.words
+        words = _known(reader, text, required=query.words_by == "model")
+        named, others = word_space.colours_asked(text)
         colours.append(named)
         if words is not None and names_colours and len(named):
             # With the colours of the pixels, those of the vector would count twice.

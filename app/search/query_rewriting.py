@@ -16,6 +16,7 @@ from app.duplicates.typos import spelling_errors
 from app.encoders import german_words
 from app.encoders.negations import with_minus_signs
 from app.encoders.word_space import NEUTRAL, tokens
+from app.search import german_spelling
 from app.types import Correction, SynonymUsed, WordsReading
 
 EXCLUDED_WORDS = re.compile(r'(?:^|(?<=\s))-(?P<word>"[^"]*"|[^\s"]+)')
@@ -35,6 +36,9 @@ MAX_NGRAM = 3
 MIN_CORRECTED = 4
 MIN_CORRECTED_TWICE = 8
 """Letters from which on a word may have one error, and two."""
+
+MAX_ERRORS = 2
+"""Errors of a word that is corrected."""
 
 MIN_BEGINNING = 2
 """Letters from which on the last word may be the beginning of one."""
@@ -78,11 +82,13 @@ class _Lookup:
         return self.counts.get(lexeme, WordCount())
 
 
-def read(connection: Connection, typed: str) -> ReadWords:
+def read(connection: Connection, typed: str, *, in_german: bool = False) -> ReadWords:
     """What a typed text asks for, by the vocabulary of this snapshot.
 
     A word that no product has is the beginning of a word if it is the last, else it is corrected
-    to the closest word of the catalogue, else ignored.
+    to the closest word of the catalogue, else ignored. In a text that is `in_german`, it may be
+    corrected to a German name of what products have, and words that products have are searched for
+    by their English names too.
     """
     language = vocabulary.language(connection)
     typed = with_minus_signs(typed)
@@ -102,12 +108,14 @@ def read(connection: Connection, typed: str) -> ReadWords:
     }
     if whole.code in codes:
         coded = dict.fromkeys(words, whole.code) | coded
-    lookup = _look_up(connection, language, words)
+    lookup = _look_up(connection, language, words, in_german)
     ends_open = not typed[-1:].isspace()
-    corrections, beginnings = _resolve(connection, language, words, lookup, coded, ends_open)
+    corrections, beginnings = _resolve(
+        connection, language, words, lookup, coded, ends_open, in_german
+    )
     if corrections:
         words = tuple(dict.fromkeys(corrections.get(word, word) for word in words))
-        lookup = _look_up(connection, language, words)
+        lookup = _look_up(connection, language, words, in_german)
     estimate = vocabulary.product_estimate(connection)
     terms, used, ignored = _terms(words, lookup, coded, beginnings, estimate)
     quoted = vocabulary.lexemes(
@@ -145,7 +153,9 @@ def has_every_word(reading: WordsReading | None) -> bool:
     return reading is not None and all(word in NEUTRAL for word in reading.ignored)
 
 
-def _look_up(connection: Connection, language: str, words: Sequence[str]) -> _Lookup:
+def _look_up(
+    connection: Connection, language: str, words: Sequence[str], in_german: bool
+) -> _Lookup:
     """What is known of the words, of words in a row written as one, and of their synonyms."""
     spans = list(_spans(words))
     phrases = {" ".join(span) for span in spans} | {"".join(span) for span in spans}
@@ -157,7 +167,8 @@ def _look_up(connection: Connection, language: str, words: Sequence[str]) -> _Lo
         connection, language, {lexeme for found in lexemes.values() for lexeme in found}
     )
     lookup = _Lookup(lexemes, counts, synonyms)
-    if language != "german":  # there the catalogue's own words are not all that is asked for
+    if language != "german" and not in_german:
+        # Otherwise the catalogue's own words are not all that is asked for.
         foreign = {word: each for word, each in foreign.items() if not lookup.is_known(word)}
     both = {word: (*synonyms.get(word, ()), *each) for word, each in foreign.items()}
     return replace(lookup, synonyms={**synonyms, **both})
@@ -182,6 +193,7 @@ def _resolve(
     lookup: _Lookup,
     coded: Collection[str],
     ends_open: bool,
+    in_german: bool,
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """For words that no product has: corrections by word, and the lexemes of words that begin with
     the last word, if it may be unfinished (`ends_open`)."""
@@ -199,6 +211,8 @@ def _resolve(
                 continue
         if len(corrections) < MAX_CORRECTIONS:
             correction = _correct(connection, language, word, lookup.lexemes[word])
+            if in_german:
+                correction = _german_name(connection, language, word, correction) or correction
             if correction is not None:
                 corrections[word] = correction
     return corrections, beginnings
@@ -220,6 +234,18 @@ def _correct(
         near = vocabulary.spelt_otherwise(connection, language, word, stem, most + 1)
         best = closest(word, stem, near, most)
     return best
+
+
+def _german_name(connection: Connection, language: str, word: str, other: str | None) -> str | None:
+    """The German name that a word is spelt most like, if products have what it means, and the word
+    of the catalogue that it is spelt like (`other`) is not nearer."""
+    name = german_spelling.nearest_name(word)
+    if name is None or (
+        other and spelling_errors(word, other, MAX_ERRORS) < spelling_errors(word, name, MAX_ERRORS)
+    ):
+        return None
+    lookup = _look_up(connection, language, (name,), True)
+    return name if lookup.is_known(name) or _synonyms(0, (name,), lookup) else None
 
 
 def closest(word: str, stem: str, candidates: Sequence[VocabularyWord], most: int) -> str | None:

@@ -25,6 +25,7 @@ from app.search.admission import Admission
 from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
+from app.search.german_spelling import to_encode
 from app.search.matches import page_matches, region_matches
 from app.search.object_queries import ObjectQueries, object_directions
 from app.search.page_data import SnapshotData
@@ -178,7 +179,7 @@ class SearchService:
         if self._sampler and encoded.has_direction and outcome.lag is None:
             self._sampler.offer(outcome.model.id, outcome.vector)
         if outcome.reading is not None and encoded.words is not None:
-            told = with_unknown(outcome.reading, query.words or "", outcome.model)
+            told = with_unknown(outcome.reading, to_encode(query), outcome.model)
             outcome = replace(outcome, reading=told)
         plan = build_plan(outcome, query, timer)
         if len(outcome.matches) < query.k and filter_values.may_be_unknown(
@@ -377,7 +378,7 @@ class SearchService:
         words = catalogue_words(query, encoded)
         if words is None:
             return page_request
-        read = query_rewriting.read(connection, words[0])
+        read = query_rewriting.read(connection, words[0], in_german=query.words_language == "de")
         if (
             has_pictures(query)
             and encoded.catalogue_first

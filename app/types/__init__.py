@@ -34,6 +34,7 @@ from app.types.query import (
     Region,
     Value,
     WordsBy,
+    WordsLanguage,
 )
 from app.types.result import (
     ALREADY_SHOWN,
@@ -102,6 +103,7 @@ __all__ = [
     "Vectors",
     "Verdict",
     "WordsBy",
+    "WordsLanguage",
     "WordsReading",
     "label_for",
 ]

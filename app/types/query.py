@@ -33,6 +33,9 @@ class Filters:
 WordsBy = Literal["model", "catalogue"]
 
 
+WordsLanguage = Literal["en", "de"]
+
+
 Region = tuple[float, float, float, float]
 """Left, top, right and bottom edge of a part of a picture, as fractions (0 to 1) of its sides."""
 
@@ -44,12 +47,12 @@ class Query:
 
     `picture` and `more_pictures` (file bytes) show one object; only the part `region` of `picture`
     is used. Words next to pictures or a sku re-rank what is near these, with the weight
-    `words_weight` (0 to 1). Words alone
-    are searched by the model's text tower and by full text in the catalogue, and the results are
-    fused; `words_by` selects one of the two. `without_pictures` and `without_words` are negative
-    examples with the weight `without_weight`. `vector` is a unit vector of the model `model_id` and
-    searches only under that model. Without a vector, `model_id` selects a maintained model other
-    than the active one.
+    `words_weight` (0 to 1). Words alone are searched by the model's text tower and by full text in
+    the catalogue, and the results are fused; `words_by` selects one of the two. Words typed in
+    German (`words_language` "de") are German where they could be English too, and misspelt German
+    ones are corrected. `without_pictures` and `without_words` are negative examples with the weight
+    `without_weight`. `vector` is a unit vector of the model `model_id` and searches only under that
+    model. Without a vector, `model_id` selects a maintained model other than the active one.
 
     `k` is the number of products to return (1 to Settings.max_k), and `shown` the skus of earlier
     pages (`SearchResult.shown`). With `fold`, duplicate products are collapsed into one match, and
@@ -75,6 +78,7 @@ class Query:
     region: Region | None = None
     words_weight: float = 0.5
     words_by: WordsBy | None = None
+    words_language: WordsLanguage | None = None
     without_pictures: tuple[bytes, ...] = ()
     without_words: str | None = None
     without_weight: float = 0.5

@@ -164,7 +164,7 @@ def stored_photo(client: ApiClient) -> str:
 
 
 def test_what_was_made_of_the_words_is_in_the_plan(client: ApiClient) -> None:
-    search = {"text": "title -lampp ohne rot 7", "text_by": "catalogue"}
+    search = {"text": "title -lampp ohne rot 7", "text_language": "de", "text_by": "catalogue"}
     plan = client.post("/v1/search", search).json()["plan"]
     assert plan["excluded"] == ["lampp", "rot", "red"]
     other = client.post("/v1/search", {"text": "title"}).json()

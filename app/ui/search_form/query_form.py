@@ -21,7 +21,7 @@ from app.ui.search_form.session_state import (
 )
 from app.ui.search_form.state import SearchFormState
 from app.ui.shared import uninterrupted
-from app.ui.translation import _
+from app.ui.translation import _, language
 
 URL = re.compile(r"(data:|[a-z][a-z0-9+.-]*://)\S*", re.IGNORECASE)
 """What counts as the URL of an image in the field."""
@@ -73,6 +73,7 @@ def build_query(form: SearchFormState, pictures: PictureInput) -> Query | None:
         words=form.words or None,
         words_weight=form.weight,
         words_by=None if form.reader == "automatic" else form.reader,
+        words_language="de" if language() == "de" else None,
         without_words=form.without or None,
         untrusted=True,
     )

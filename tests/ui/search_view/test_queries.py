@@ -10,6 +10,7 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from app.ui import shared
+from app.ui.views.search import PAGES
 from support.colours import choose_colours
 from support.concurrency import slots_occupied
 from support.search_page import (
@@ -162,3 +163,11 @@ def test_what_the_model_cannot_do_is_not_offered(goods: App, visit: Visit) -> No
 def test_too_long_words_in_a_url_are_an_error_message(goods: App, visit: Visit) -> None:
     page = visit(text="lamp " * 500)
     assert "use at most 1000" in alerts(page)[0] and not page.exception
+
+
+def test_words_are_read_in_the_language_of_the_page(goods: App, visit: Visit) -> None:
+    asked_in = {
+        language: visit(lang=language, text="title Rock").session_state[PAGES].query.words_language
+        for language in ("de", "en")
+    }
+    assert asked_in == {"de": "de", "en": None}
