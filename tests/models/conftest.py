@@ -10,21 +10,14 @@ import pytest
 from app.bootstrap import App
 from app.config import Settings
 from support.model_removal import ROWS, choose
+from support.open_apps import open_apps
 from support.sources import write_source
 
 
 @pytest.fixture
-def open_app(settings: Settings) -> Iterator[Callable[[], App]]:
-    """More services on the same database, like those of other processes."""
-    apps: list[App] = []
-
-    def open_() -> App:
-        apps.append(App(settings, choose=choose))
-        return apps[-1]
-
-    yield open_
-    for each in apps:
-        each.close()
+def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
+    with open_apps(settings, choose) as open_:
+        yield open_
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from app.types import PictureData, PictureRef, Product, Query, Vectors
 from ingest.originals import Originals, folders_of
 from support.colours import ColourEncoder, photo
 from support.concurrency import wait_until
+from support.open_apps import open_apps
 from support.sources import ingest, write_source
 
 ROWS = 40
@@ -53,16 +54,8 @@ def choose(model: str, **_: Any) -> EncoderChoice:
 
 @pytest.fixture
 def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
-    """More services on the same database, like those of other processes."""
-    apps: list[App] = []
-
-    def open_(**changes: Any) -> App:
-        apps.append(App(settings.model_copy(update=changes), choose=choose))
-        return apps[-1]
-
-    yield open_
-    for each in apps:
-        each.close()
+    with open_apps(settings, choose) as open_:
+        yield open_
 
 
 @pytest.fixture
