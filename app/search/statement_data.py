@@ -62,10 +62,9 @@ class _Evidence:
 
     def of(self, model: Model) -> PictureEvidence:
         """All pictures and the cuts of the model."""
-        vectors = {
-            sku: fold_pictures.unpacked(data, model) for sku, data in self.packed.items() if data
-        }
-        return PictureEvidence(vectors | self.unpacked, FoldCuts.of_model(model, self.calibrations))
+        packed = {sku: data for sku, data in self.packed.items() if data}
+        vectors = fold_pictures.each_unpacked(packed, model) | self.unpacked
+        return PictureEvidence(vectors, FoldCuts.of_model(model, self.calibrations))
 
 
 class StatementData:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,5 +73,17 @@ def vectors_in(
 
 def unpacked(packed: bytes, model: Model) -> NDArray[np.float16]:
     """The vectors in an AGGREGATE, shape (n, dim), float16."""
-    layout = np.dtype([("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", model.dim)])
-    return np.frombuffer(packed, dtype=layout)["vec"].astype(np.float16)
+    return np.frombuffer(packed, dtype=_layout(model.dim))["vec"].astype(np.float16)
+
+
+def each_unpacked(packed: Mapping[str, bytes], model: Model) -> dict[str, NDArray[np.float16]]:
+    """The vectors in several AGGREGATEs by sku, each (n, dim), float16, read at once."""
+    rows, size = unpacked(b"".join(packed.values()), model), _layout(model.dim).itemsize
+    ends = [*accumulate((len(data) // size for data in packed.values()), initial=0)]
+    return {sku: rows[start:end] for sku, (start, end) in zip(packed, pairwise(ends), strict=True)}
+
+
+@lru_cache(maxsize=16)
+def _layout(dim: int) -> np.dtype[np.void]:
+    """A vector as `halfvec_send` writes it."""
+    return np.dtype([("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", dim)])
