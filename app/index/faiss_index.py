@@ -19,6 +19,7 @@ from app.index import kmeans
 from app.index.faiss_library import faiss
 from app.index.id_selectors import ExcludedIds, Ids, IdSelector, combined
 from app.index.nominees import TrainedIndex
+from app.index.selected_vectors import SelectedVectors
 from app.types import EmbeddingRows, Vectors
 from app.vectors import to_float32, unit_rows
 
@@ -107,12 +108,19 @@ class AnnIndex(TrainedIndex):
         searched = self.faiss_index
         copied = None if selector is None else selector.copied
         if copied is not None and copied.are_of(searched):
+            if isinstance(copied, SelectedVectors):
+                return copied.search(queries, k, excluded)
             searched, selector = copied.rows, None
             parameters = self._all_lists(combined(None, excluded))
         else:
             parameters = self._search_parameters(depth or k, selector, excluded)
         similarities, ids = searched.search(queries, k, params=parameters)
         return similarities, ids
+
+    def has_vectors(self, selector: IdSelector | None) -> bool:
+        """Whether the vectors of the selected rows were read."""
+        copied = None if selector is None else selector.copied
+        return isinstance(copied, SelectedVectors) and copied.are_of(self.faiss_index)
 
     def search_lists(
         self, queries: Vectors, k: int, nprobe: int,

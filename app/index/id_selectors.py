@@ -12,6 +12,7 @@ from app.index.faiss_library import faiss
 
 if TYPE_CHECKING:
     from app.index.selected_rows import SelectedRows
+    from app.index.selected_vectors import SelectedVectors
 
 BITMAP_BITS_PER_ID = 256
 """A bitmap of ids is used up to this many bits per selected id; above, a hash set."""
@@ -25,10 +26,10 @@ class IdSelector:
 
     All lists are probed: testing an id costs a hundredth of computing a distance, so an exhaustive
     search among few selected rows is fast. `copied` are the rows of an index that are selected, if
-    they were copied.
+    they were copied, or their vectors.
     """
 
-    copied: SelectedRows | None = None
+    copied: SelectedRows | SelectedVectors | None = None
 
     def __init__(self, ids: Ids) -> None:
         highest = int(ids.max(initial=0))
@@ -65,6 +66,13 @@ class IdSelector:
         if len(bits) == (last >> 3) + 1 - begin:
             bits[-1] &= 0xFF >> (7 - (last & 7))
         return SentIds(bits, begin, None)
+
+    @property
+    def ids(self) -> Ids:
+        """The selected ids in order, shape (n,)."""
+        if self._bits is None:
+            return self._ids
+        return np.flatnonzero(np.unpackbits(self._bits, bitorder="little"))
 
     def contains(self, ids: Ids) -> NDArray[np.bool_]:
         """Whether each of these ids, shape (n,), is selected."""

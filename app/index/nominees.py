@@ -123,6 +123,11 @@ class NominatingIndex(ABC):
         """`search`, where parts may be missing."""
         return *self.search(queries, k, depth, selector=selector, excluded=excluded), ()
 
+    def has_vectors(self, selector: IdSelector | None) -> bool:
+        """Whether a search with a selector compares vectors that were read from the table, not the
+        codes of the index."""
+        return False
+
     def nominate(
         self,
         query: Vector,
@@ -137,7 +142,7 @@ class NominatingIndex(ABC):
         nprobe is the one tuned for recall@`depth` (default: `n`). With a `selector` the search is
         exhaustive among the selected rows. Compressed vectors nominate as many rows as `pool` says,
         if those are more, and know the `depth` most similar ones and a margin; with a `selector`
-        also those that are hardly less similar.
+        also those that are hardly less similar, unless it `has_vectors`.
 
         `excluded` rows are passed over, and taken to be the most similar of all: the search is as
         thorough as one for the `depth` rows behind them too, but nominates none of them.
@@ -159,8 +164,9 @@ class NominatingIndex(ABC):
         """`nominate` for each of several unit vectors, (m, dim), in one search."""
         n, depth = min(n, self.rows), depth or n
         passed = len(excluded) if excluded else 0
-        least = min(max(n, self.pool_behind(passed, depth)), self.rows)
-        more = MAX_SELECTED_MORE if selector and self.kind == "rabitq" else 0
+        coarse = not self.has_vectors(selector)
+        least = min(max(n, self.pool_behind(passed, depth) if coarse else 0), self.rows)
+        more = MAX_SELECTED_MORE if selector and coarse and self.kind == "rabitq" else 0
         fetched = min(least + more, self.rows)
         with one_thread():
             similarities, ids, missing = self.found(

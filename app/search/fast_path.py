@@ -49,9 +49,10 @@ DEEP_SHARE = 0.4
 """From this share of the pictures of a flat index on, filtering afterwards takes less time than
 searching among those that pass."""
 
-DISTANCE_US, TEST_US, NOMINEE_US = 0.1, 0.01, 4.0
+DISTANCE_US, TEST_US, VECTOR_US, NOMINEE_US = 0.1, 0.01, 0.01, 4.0
 """Microseconds of processor time: to compare the query with a row of inverted lists, to look up
-whether a row passes, and for a nominee in PostgreSQL. They decide how a filtered search begins."""
+whether a row passes, to compare the query with a vector of 8 bits, and for a nominee in PostgreSQL.
+They decide how a filtered search begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +146,9 @@ class FastPath:
             if cached is None:
                 return None
             request = replace(request, listed=cached.snapshot)
-            copy_rows = partial(self._filters.copy_rows, filter_clause, cached, index)
+            copy_rows = partial(
+                self._filters.copy_rows, filter_clause, cached, index, request.build
+            )
             rounds = _filtered_rounds(fetch, cached, index, copy_rows)
         try:
             for number, fetch_round in enumerate(rounds):
@@ -294,21 +297,30 @@ def _filtered_rounds(
     share = min(cached.pictures / max(index.rows, 1), 1.0)
     if share:
         deeper = deep_round(fetch, share, cached.selector)
-        if _is_faster(index, deeper, fetch, share) and not cached.far.skips():
+        vectors = cached.pictures if index.has_vectors(cached.selector) else None
+        if _is_faster(index, deeper, fetch, share, vectors) and not cached.far.skips():
             yield deeper
             cached.far.failed()  # incomplete: those that pass lie far away
     copy_rows()
     yield from fetch_rounds(fetch, cached.selector)
 
 
-def _is_faster(index: NominatingIndex, deeper: FetchRound, fetch: IndexFetch, share: float) -> bool:
+def _is_faster(
+    index: NominatingIndex,
+    deeper: FetchRound,
+    fetch: IndexFetch,
+    share: float,
+    vectors: int | None = None,
+) -> bool:
     """Whether a filtered search among the nearest lists, deep enough for a share of rows that
-    pass, takes less time than one among all rows that pass."""
+    pass, takes less time than one among all rows that pass, or among so many `vectors`."""
     if index.kind == "flat":
         return share >= DEEP_SHARE
     compared_us = DISTANCE_US * index.rows * index.probed_share(deeper.depth, fetch.passed)
     nominees = max(deeper.n, index.pool_behind(fetch.passed, deeper.depth))
     deeper_us = compared_us + NOMINEE_US * share * nominees
+    if vectors is not None:
+        return deeper_us < VECTOR_US * vectors + NOMINEE_US * initial_fetch(fetch.depth)
     passing_us = (DISTANCE_US * share + TEST_US) * index.rows
     nominees = max(initial_fetch(fetch.depth), index.pool_behind(fetch.passed, fetch.depth))
     return deeper_us < passing_us + NOMINEE_US * nominees

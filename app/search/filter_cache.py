@@ -24,12 +24,14 @@ from app.db.queries import filter_snapshot
 from app.db.queries.filter_snapshot import FilterIdList
 from app.db.queries.nearest import FilterClause
 from app.errors import LookalikeError
-from app.index import selected_rows
+from app.index import selected_rows, selected_vectors
 from app.index.faiss_index import AnnIndex
 from app.index.id_selectors import IdSelector
 from app.index.nominees import NominatingIndex
 from app.index.selected_rows import SelectedRows
+from app.index.selected_vectors import SelectedVectors
 from app.search.adaptive_fetch import Skipping
+from app.types import Build
 
 MAX_BYTES = 64 << 20
 """Memory of all entries; a bitmap takes one byte for eight pictures."""
@@ -74,6 +76,8 @@ class CachedFilter:
     far: Skipping = field(default_factory=Skipping)
     searches: int = 0
     """How often all that passes was searched."""
+    vectors_not_before: float = -inf
+    """Monotonic seconds before which the vectors are not read again, because that failed."""
     copying: threading.Lock = field(default_factory=threading.Lock)
     """Held by the search that copies the rows; others do without the copy meanwhile."""
 
@@ -178,18 +182,29 @@ class FilterCache:
             reading.done.set()
 
     def copy_rows(
-        self, filter_clause: FilterClause, cached: CachedFilter, index: NominatingIndex
+        self,
+        filter_clause: FilterClause,
+        cached: CachedFilter,
+        index: NominatingIndex,
+        build: Build | None = None,
     ) -> None:
         """Copy the rows of an index that pass, from the second search of all of them on: a search
         of the copy takes less than half of the time, and the copy about four times as long. To be
         called before such a search. Not where the copy would take most of the memory, and not of an
         index in parts.
+
+        Of a compressed index the vectors of these rows are then read in a thread, if its `build` is
+        given; a search of them takes a sixth of the time, and needs fewer nominees.
         """
         cached.searches += 1
         if not isinstance(index, AnnIndex):
             return
         copied, rows = cached.selector.copied, index.faiss_index
-        if cached.searches < MIN_SEARCHES or (copied is not None and copied.are_of(rows)):
+        if cached.searches < MIN_SEARCHES:
+            return
+        if copied is not None and copied.are_of(rows):
+            if build is not None and not isinstance(copied, SelectedVectors):
+                self._begin_vectors(_key(filter_clause), cached, index, build)
             return
         if not selected_rows.can_copy(rows):
             return
@@ -203,7 +218,48 @@ class FilterCache:
             cached.copying.release()
 
     def _copy(self, key: bytes, cached: CachedFilter, rows: Any) -> None:
-        made = SelectedRows(rows, cached.selector)
+        self._keep(key, cached, SelectedRows(rows, cached.selector))
+
+    def _begin_vectors(
+        self, key: bytes, cached: CachedFilter, index: AnnIndex, build: Build
+    ) -> None:
+        """Start the thread that reads the vectors of the rows that pass, unless they take too much
+        memory, another thread reads, or reading them failed lately."""
+        needed = selected_vectors.bytes_needed(cached.pictures, index.dim)
+        if index.kind != "rabitq" or needed > self._max_bytes * MAX_COPY_SHARE:
+            return
+        if time.monotonic() < cached.vectors_not_before or not self._turn.acquire(blocking=False):
+            return
+        thread = threading.Thread(
+            target=self._read_vectors, args=(key, cached, index, build),
+            name="filter vectors", daemon=True,
+        )  # fmt: skip
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads, or the process ends
+            self._turn.release()
+
+    def _read_vectors(
+        self, key: bytes, cached: CachedFilter, index: AnnIndex, build: Build
+    ) -> None:
+        """Read the vectors of the rows that pass and keep them; ends the turn."""
+        not_before, cached.vectors_not_before = time.monotonic() + RETRY_PAUSE_S, inf
+        try:
+            with self._engine.connect() as connection:
+                timeouts.set_for_transaction(connection, statement_s=READ_TIMEOUT_S)
+                held = filter_snapshot.held_vectors(
+                    connection, build, cached.snapshot, cached.selector.ids, index.dim
+                )
+            if held is not None:
+                self._keep(key, cached, SelectedVectors(index.faiss_index, held))
+                not_before = -inf
+        except (LookalikeError, SQLAlchemyError) as exc:
+            _log.debug("the vectors that pass a filter could not be read: %s", exc)
+        finally:
+            cached.vectors_not_before = not_before
+            self._turn.release()
+
+    def _keep(self, key: bytes, cached: CachedFilter, made: SelectedRows | SelectedVectors) -> None:
         with self._lock:
             before = cached.nbytes
             cached.selector.copied = made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,11 +18,13 @@ from app.db.queries.filter_snapshot import FilterIdList
 from app.index import faiss_index
 from app.index.id_selectors import IdSelector
 from app.index.selected_rows import SelectedRows
+from app.index.selected_vectors import SelectedVectors
 from app.search import fast_path, filter_cache
+from app.search.filter_cache import FilterCache
 from app.search.filters import parse
 from app.types import Query
 from support.copies import copied_for
-from support.filtered_shop import FEW, RED, ask, expected, fill, skus
+from support.filtered_shop import FEW, RED, ask, expected, fill, read_vectors_at_once, skus
 from support.recall_queries import few_queries
 from support.shop import add, numbered, vectors
 
@@ -173,7 +176,7 @@ def test_ids_are_read_again_when_much_has_changed(
     assert in_turn == []
 
 
-@pytest.mark.parametrize("kind", ["flat", "rabitq"])
+@pytest.mark.parametrize("kind", ["flat", "rabitq", "vectors"])
 def test_results_are_right_for_any_order_of_changes_and_open_transactions(
     shop: App,
     database_url: str,
@@ -183,7 +186,8 @@ def test_results_are_right_for_any_order_of_changes_and_open_transactions(
 ) -> None:
     """Writers keep transactions open while ids are read, and commit or roll back in any order.
 
-    The rows of an index in inverted lists are copied, and it is replaced now and then.
+    The rows of an index in inverted lists are copied, or their vectors read, and it is replaced now
+    and then.
     """
     dice, fresh = random.Random(7), iter(range(10_000))
     copied: list[object] = []
@@ -191,8 +195,19 @@ def test_results_are_right_for_any_order_of_changes_and_open_transactions(
         few_queries(monkeypatch)
         monkeypatch.setattr(faiss_index, "FLAT_ROWS", 20)
         monkeypatch.setattr(fast_path, "_is_faster", lambda *_: False)
-        monkeypatch.setattr(filter_cache, "SelectedRows", lambda *of: _noted(copied, *of))
-        assert shop.indexer.rebuild().kind == kind
+        if kind == "rabitq":
+            monkeypatch.setattr(FilterCache, "_begin_vectors", lambda *_: None)
+            monkeypatch.setattr(filter_cache, "SelectedRows", lambda *of: _noted(copied, *of))
+        else:
+            read_vectors_at_once(monkeypatch)
+
+            class Noted(SelectedVectors):
+                def __init__(self, index: Any, blocks: Any) -> None:
+                    super().__init__(index, blocks)
+                    copied.append(index)
+
+            monkeypatch.setattr(filter_cache, "SelectedVectors", Noted)
+        assert shop.indexer.rebuild().kind == "rabitq"
     assert shop.search._fast_path is not None
     with ExitStack() as stack:
         writers = [stack.enter_context(psycopg.connect(database_url)) for _ in range(4)]

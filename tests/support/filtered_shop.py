@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import psycopg
+import pytest
 
 from app.bootstrap import App
 from app.search.filters import parse
@@ -20,6 +23,16 @@ def fill(app: App) -> None:
     add(app, numbered(20), colour="red")
     add(app, numbered(180, first=20), colour="blue")
     app.indexer.rebuild()
+
+
+def read_vectors_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A search that begins to read the vectors of a filter waits until they are read."""
+    start = threading.Thread.start
+
+    def run(thread: threading.Thread) -> None:
+        thread.run() if thread.name == "filter vectors" else start(thread)
+
+    patch.setattr(threading.Thread, "start", run)
 
 
 def ask(app: App, seed: int = 1000, k: int = FEW, words: str = "colour=red") -> SearchResult:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from app.db.queries.nearest import FilterClause
+from app.db.queries.nearest import FilterClause, array_literal
+from app.types import Build
 
 MAX_CHANGED_ROWS = 300
 """Changed products, and pictures of changed products, up to which a list is used. Above it, reading
@@ -84,6 +85,18 @@ USABLE = f"""(SELECT count(*) FROM turned) <= {MAX_CHANGED_ROWS}
         WHERE pg_visible_in_snapshot(open, CAST(%(list_snapshot)s AS pg_snapshot)))"""
 
 
+HELD_VECTORS = """
+SELECT string_agg(int8send(e.picture_id) || halfvec_send(e.vec), '') FROM embedding AS e
+WHERE e.model_id = {model} AND e.picture_id = ANY(CAST(%(ids)s AS bigint[]))
+    AND pg_visible_in_snapshot(e.changed_in, CAST(%(snapshot)s AS pg_snapshot))"""
+
+SAME_SERVER = f"SELECT NOT pg_is_in_recovery() AND {STAMP_VERSIONS} = %(list_stamps)s"
+"""Whether this is the primary that a list was read from, and no row has changed unstamped."""
+
+IDS_PER_READ = 4096
+"""Embeddings that are read at a time: 4 MB of 512 dimensions."""
+
+
 @dataclass(frozen=True, slots=True)
 class FilterIdList:
     """The pictures that passed a filter at a snapshot: their ids, sorted, shape (n,), int64.
@@ -129,3 +142,29 @@ def read(connection: Connection, filter_clause: FilterClause) -> FilterIdList | 
         return None
     ids = np.frombuffer(row.pictures or b"", dtype=">i8").astype(np.int64)
     return FilterIdList(np.unique(ids), row.snapshot, row.in_progress, row.stamps)
+
+
+def held_vectors(
+    connection: Connection,
+    build: Build,
+    id_list: FilterIdList,
+    ids: NDArray[np.int64],
+    dim: int,
+) -> list[tuple[NDArray[np.int64], NDArray[np.float16]]] | None:
+    """The embeddings of the pictures of a list (ids) that a build holds as they are now, in blocks:
+    ids, (n,), and vectors, (n, dim). None from a server other than that of the list.
+
+    What changes afterwards, no search takes from a build, so that they need not be read again.
+    """
+    if connection.exec_driver_sql(SAME_SERVER, id_list.values).scalar_one() is not True:
+        return None
+    sql = HELD_VECTORS.format(model=build.model_id)
+    layout = np.dtype([("id", ">i8"), ("dim", ">u2"), ("unused", ">u2"), ("vec", ">f2", dim)])
+    blocks = []
+    for begin in range(0, len(ids), IDS_PER_READ):
+        asked = array_literal(ids[begin : begin + IDS_PER_READ].tolist())
+        values = {"ids": asked, "snapshot": build.snapshot}
+        packed = connection.exec_driver_sql(sql, values).scalar_one()
+        rows = np.frombuffer(packed or b"", layout)
+        blocks.append((rows["id"].astype(np.int64), rows["vec"].astype(np.float16)))
+    return blocks
