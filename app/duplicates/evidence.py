@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,20 +105,31 @@ class PictureEvidence:
 
     vectors: Mapping[str, EmbeddingRows] = field(default_factory=dict)
     cuts: FoldCuts = field(default_factory=FoldCuts)
-    _units: dict[str, NDArray[np.float64]] = field(default_factory=dict, init=False, compare=False)
+    _single: dict[str, tuple[NDArray[np.float64], float] | None] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
     def distance(self, sku: str, other: str) -> float:
-        """The cosine distance (0 to 2) of the nearest pictures of two products that have some."""
-        similarities = self._unit(sku) @ self._unit(other).T
-        return min(max(1.0 - float(similarities.max()), 0.0), 2.0)
+        """The cosine distance (0 to 2) of the nearest pictures of two products that have some; to
+        the digit that of `nearest_distances`."""
+        one, two = self._only(sku), self._only(other)
+        if one is None or two is None:
+            return float(nearest_distances([self.vectors[sku]], [self.vectors[other]])[0, 0])
+        # The calls of numpy that matrices need take longer than all of this.
+        similarity = float(one[0] @ two[0]) / math.sqrt(one[1] * two[1])
+        return min(max(1.0 - similarity, 0.0), 2.0)
 
-    def _unit(self, sku: str) -> NDArray[np.float64]:
-        """The embeddings of a product at unit length, kept for further comparisons."""
-        unit = self._units.get(sku)
-        if unit is None:
-            rows = self.vectors[sku].astype(np.float64)
-            unit = self._units[sku] = rows / np.sqrt((rows * rows).sum(axis=1))[:, None]
-        return unit
+    def _only(self, sku: str) -> tuple[NDArray[np.float64], float] | None:
+        """The embedding of a product with one picture, (dim,), and its squared length, kept for
+        further comparisons; None for a product with several."""
+        if sku not in self._single:
+            rows = self.vectors[sku]
+            found = None
+            if len(rows) == 1:
+                vector = rows[0].astype(np.float64)
+                found = vector, float(vector @ vector)
+            self._single[sku] = found
+        return self._single[sku]
 
 
 LoadPictures = Callable[[Sequence[str]], PictureEvidence]
@@ -151,10 +163,13 @@ def _of_model(
 def nearest_distances(first: Sequence[EmbeddingRows], second: Sequence[EmbeddingRows]) -> Distances:
     """Cosine distances (0 to 2) of the nearest pictures of products, shape (first, second).
 
-    Each product is an array (pictures, dim) with at least one row.
+    Each product is an array (pictures, dim) with at least one row. Vectors of about length 1 that
+    hold float16 values have the same distance to the digit whatever else is compared with them:
+    their products are multiples of 2^-48, so that float64 adds them without rounding.
     """
     (rows, row_starts), (columns, column_starts) = _stacked(first), _stacked(second)
     similarities = rows @ columns.T
+    similarities /= np.sqrt(np.multiply.outer(_squares(rows), _squares(columns)))
     if len(rows) > len(first):
         similarities = np.maximum.reduceat(similarities, row_starts, axis=0)
     if len(columns) > len(second):
@@ -171,8 +186,13 @@ def distance_blocks(
 
 
 def _stacked(products: Sequence[EmbeddingRows]) -> tuple[Distances, NDArray[np.intp]]:
-    """All rows of the products at unit length, float64, and where each product begins."""
+    """All rows of the products, float64, and where each product begins."""
     rows = np.concatenate(products).astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     counts = [len(each) for each in products]
     return rows, np.concatenate([[0], np.cumsum(counts[:-1])]).astype(np.intp)
+
+
+def _squares(rows: Distances) -> NDArray[np.float64]:
+    """The squared length of each row, shape (n,)."""
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows)
+    return squares

@@ -132,8 +132,10 @@ def typo_pairs(
 def _typos(
     pairs: Iterable[tuple[Identity, Identity]], min_similarity: float, budget: PairBudget
 ) -> Iterator[tuple[str, str]]:
-    """The keys of those pairs that differ by a typing error."""
+    """The keys of those pairs that differ by a typing error; of equal keys none do."""
     for a, b in pairs:
+        if a.key == b.key:
+            continue
         if not budget.take():
             return
         if differ_by_typo(a, b, min_similarity):

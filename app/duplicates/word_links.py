@@ -74,6 +74,8 @@ def _typo_links(
     budget: PairBudget,
 ) -> Iterator[WordLink]:
     """Links of two spellings of one kind that differ by a typo."""
+    if len(by_key) < 2:
+        return
     kinds: dict[object, dict[Spelling, list[str]]] = {}
     for skus in by_key.values():
         for sku in skus:
@@ -81,7 +83,7 @@ def _typo_links(
             spelling = each.key, each.words
             kinds.setdefault(kind_of(each), {}).setdefault(spelling, []).append(sku)
     for spellings in kinds.values():
-        if len(spellings) < 2:
+        if len({key for key, _ in spellings}) < 2:
             continue
         one_of = {spelling: identities[skus[0]] for spelling, skus in spellings.items()}
         keys = typo_pairs(list(one_of.values()), min_spelling_similarity, budget)
