@@ -140,6 +140,7 @@ def test_auto_takes_the_embedded_encoder_when_the_hub_is_silent(
 ) -> None:
     assert hub.PROBE_S <= 5, "the time that the first command waits for a hub"
     monkeypatch.setattr(hub, "PROBE_S", 0.3)
+    assert hub._hub_error(), "a hub that takes connections and never answers"
     choice = choose_encoder(AUTO, cache=tmp_path)
     assert choice.encoder.name == EMBEDDED
     assert "cannot be reached" in choice.note
