@@ -91,6 +91,8 @@ def test_the_text_side_gets_german_words_corrected_and_told_from_english_ones(
     assert to_encode(Query(words=typed)) == typed
 
 
-@pytest.mark.parametrize("word", ["turnschuhe", "Sommerkleid", "und", "rote", "abc", "hemt"])
+@pytest.mark.parametrize(
+    "word", ["turnschuhe", "Sommerkleid", "und", "rote", "abc", "hemt", "kleixx", "schuxx"]
+)
 def test_german_words_and_short_ones_are_left_as_they_are(word: str) -> None:
     assert nearest_name(word) is None
