@@ -9,7 +9,7 @@ from dataclasses import replace
 from app.search.explain import StageTimer
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
-from app.search.windows import same_box
+from app.search.windows import is_on_grid, same_box
 from app.types import Model, Query, Region, Vector
 
 
@@ -39,15 +39,16 @@ class ObjectQueries:
     def encode(self, query: Query, timer: StageTimer, cache: VectorCache) -> EncodedQuery:
         """The vectors of a query's parts, as `QueryEncoder.encode`.
 
-        The objects of a photo are looked for where they are not in the cache, if the region is one
-        of the windows that objects are chosen from.
+        The objects of a photo are looked for where they are not in the cache, if the region may
+        be the frame of one.
         """
         with timer.stage("load"):
             fingerprint = self._mapped_by(query)
         if fingerprint is None or self._find is None:
             return self._encoder.encode(query, timer, cache)
         whole, encoded = replace(query, region=None), None
-        if _known(query, fingerprint, cache) is None and self._encoder.is_window(query, cache):
+        assert query.region is not None
+        if _known(query, fingerprint, cache) is None and is_on_grid(query.region):
             encoded = self._encoder.encode(whole, timer, cache)
             with timer.stage("objects"):
                 self._find(whole, encoded, cache)

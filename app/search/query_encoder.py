@@ -25,7 +25,7 @@ from app.search import german_spelling
 from app.search.decoded_pictures import DecodedPictures, Decoder
 from app.search.explain import StageTimer
 from app.search.vector_cache import QueryPicture, VectorCache
-from app.search.windows import TILES, Windows, likeness, same_box, window_grid
+from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Query, Region, Vector, Vectors, WordsReading
 from app.vectors import length, round_to_float16, unit_float64
 
@@ -178,12 +178,6 @@ class QueryEncoder:
         """The fingerprint of the query's encoder; None if it has no feature map."""
         encoder = self._encoder(query)
         return encoder.fingerprint if encoder.maps_regions else None
-
-    def is_window(self, query: Query, cache: VectorCache) -> bool:
-        """Whether the region of the query's picture is one of the picture's windows."""
-        assert query.picture is not None and query.region is not None
-        picture = self._decoder(query, cache)(query.picture, at_least=MAP_SIDE)
-        return any(same_box(window, query.region) for window in window_grid(picture.size))
 
     def encode_regions(
         self, query: Query, regions: Sequence[Region], cache: VectorCache | None = None

@@ -31,7 +31,7 @@ from app.search.retrieval import (
     open_build,
 )
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
-from app.search.windows import Windows, overlaps, suppress
+from app.search.windows import Windows, on_grid, overlaps, suppress
 from app.types import Build, Match, Model, Query, Region, Vector, Vectors
 from app.vectors import round_to_float16
 
@@ -40,6 +40,10 @@ NEIGHBOURS = 4
 
 NEIGHBOUR_OVERLAP = 0.3
 """Intersection over union with the chosen window from which on a window is a neighbour."""
+
+FRAME_SHARE = 0.8
+"""Share of the chosen window's score from which on a neighbour's edges count in an object's frame.
+A window alone cuts most objects (decision 34, *Frames*)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,14 @@ def limits_of(model: Model) -> ObjectLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChosenWindow:
-    """A window that shows an object: its index, the score it was chosen by, and the indices of the
-    windows to search by, its own first."""
+    """A window that shows an object: its index, the score it was chosen by, the indices of the
+    windows to search by, its own first, and the object's `frame`, which is more seldom cut than the
+    window's own."""
 
     index: int
     score: float
     neighbours: tuple[int, ...]
+    frame: Region
 
 
 def choose_windows(
@@ -94,11 +100,14 @@ def choose_windows(
 ) -> list[ChosenWindow]:
     """The `most` windows with the best scores, shape (n,), that do not overlap; best first."""
     ranked = np.argsort(-scores, kind="stable")
+    edges = np.asarray(regions, np.float64).reshape(-1, 4)
     chosen = []
     for index in suppress(regions, scores.tolist(), most):
         near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
         neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
-        chosen.append(ChosenWindow(index, float(scores[index]), neighbours))
+        good = scores >= scores[index] - (1 - FRAME_SHARE) * abs(scores[index])
+        frame = on_grid(edges[near & good].mean(axis=0))
+        chosen.append(ChosenWindow(index, float(scores[index]), neighbours, frame))
     return chosen
 
 
@@ -324,12 +333,13 @@ class ObjectFinder:
         cache: VectorCache,
     ) -> tuple[PhotoObject, ...]:
         """The objects in the chosen windows, the first of them encoded as pictures of their own."""
-        boxes = [windows.regions[each.index] for each in chosen]
-        cut = boxes[: limits.exact]
+        cut = [windows.regions[each.index] for each in chosen[: limits.exact]]
         crops = self._encoder.encode_regions(query, cut, cache) if cut else ()
         return tuple(
-            PhotoObject(box, object_vectors(windows, each, crop), each.score, place < limits.merged)
-            for place, (each, box, crop) in enumerate(zip_longest(chosen, boxes, crops))
+            PhotoObject(
+                each.frame, object_vectors(windows, each, crop), each.score, place < limits.merged
+            )
+            for place, (each, crop) in enumerate(zip_longest(chosen, crops))
         )
 
 

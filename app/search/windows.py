@@ -33,6 +33,10 @@ TILES = tuple(
 )
 """36 equal parts of a photo."""
 
+GRID = np.array([0.0, *np.arange(0.02, 1.0, 0.05).round(2), 1.0])
+"""Where the edges of objects' frames are, as shares of the side: apart from the borders in whole
+percent that are seldom chosen by hand."""
+
 EDGE = 1e-3
 """A window touches an edge of the photo if it is nearer, as a share of the side."""
 
@@ -91,6 +95,19 @@ def same_box(box: Region, region: Region) -> bool:
     """Whether a region is a box, exactly or with the box's edges in whole percent."""
     edges = np.asarray(region)
     return any(np.allclose(edges, np.round(box, digits), atol=1e-6) for digits in (4, 2))
+
+
+def on_grid(box: ArrayLike) -> Region:
+    """The smallest box around one, (4,), whose edges are in GRID."""
+    low, high = np.asarray(box, np.float64).reshape(2, 2)
+    left, top = GRID[np.searchsorted(GRID, low + 1e-6, "right") - 1].tolist()
+    right, bottom = GRID[np.searchsorted(GRID, high - 1e-6)].tolist()
+    return left, top, right, bottom
+
+
+def is_on_grid(region: Region) -> bool:
+    """Whether a region may be the frame of an object."""
+    return all(np.isclose(GRID, edge, atol=1e-4).any() for edge in region)
 
 
 def overlaps(region: Region, others: ArrayLike) -> NDArray[np.float64]:

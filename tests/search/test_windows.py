@@ -7,12 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.search.regions import choose_windows
 from app.search.windows import (
     MAX_COMMON,
     TILES,
     Windows,
     common_share,
+    is_on_grid,
     likeness,
+    on_grid,
     overlaps,
     suppress,
     window_grid,
@@ -84,3 +87,31 @@ def test_suppression_keeps_the_best_and_nothing_that_overlaps_a_better_one(
     if len(kept) < count:
         for index in set(range(len(windows))) - set(kept):
             assert common_share(windows[index], [windows[each] for each in kept]).max() > MAX_COMMON
+
+
+@given(edges=st.tuples(*[st.floats(0, 1)] * 4))
+def test_a_box_on_the_grid_is_around_the_other_and_stays(edges: tuple[float, ...]) -> None:
+    (left, right), (top, bottom) = sorted(edges[:2]), sorted(edges[2:])
+    frame = on_grid((left, top, right, bottom))
+    assert frame[0] <= left + 1e-5 and frame[1] <= top + 1e-5
+    assert frame[2] >= right - 1e-5 and frame[3] >= bottom - 1e-5
+    assert is_on_grid(frame)
+    if frame[0] < frame[2] and frame[1] < frame[3]:
+        assert on_grid(frame) == frame
+        percent = tuple(round(100 * edge) / 100 for edge in frame)
+        assert is_on_grid(percent)  # type: ignore[arg-type]
+
+
+def test_round_numbers_are_not_on_the_grid() -> None:
+    assert not any(is_on_grid(box) for box in [(0.1, 0.2, 0.6, 0.9), (0.0, 0.0, 0.5, 1.0)])
+
+
+def test_the_frame_of_an_object_is_that_of_the_good_windows_around_it() -> None:
+    regions = [
+        (0.2, 0.2, 0.6, 0.6), (0.3, 0.2, 0.7, 0.6), (0.2, 0.3, 0.6, 0.7), (0.3, 0.3, 0.7, 0.7),
+        (0.25, 0.1, 0.65, 0.5), (0.8, 0.8, 1.0, 1.0),
+    ]  # fmt: skip
+    scores = np.array([0.5, 0.45, 0.45, 0.4, 0.3, 0.2])
+    first, second = choose_windows(regions, scores, 2)
+    assert first.index == 0 and first.frame == (0.22, 0.22, 0.67, 0.67)
+    assert (second.index, second.frame) == (5, (0.77, 0.77, 1.0, 1.0))
