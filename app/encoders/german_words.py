@@ -193,6 +193,14 @@ FUNCTION_WORDS = frozenset(
 )
 """Words that no picture shows."""
 
+OF_ANOTHER_KIND = frozenset(
+    re.findall(
+        r"\w+",
+        "handschuh handschuhe badeanzug badeanzuge schlafanzug schlafanzuge granatapfel knoblauch",
+    )
+)
+"""Compounds that are not a kind of what their last part names: a glove is no shoe."""
+
 _ENDINGS = ("", "e", "en", "er", "es", "em")
 """Of an adjective that ends with a star."""
 
@@ -249,6 +257,14 @@ def english(word: str) -> tuple[str, ...]:
     found = CLEAR.get(word) or ALSO_IN_ENGLISH.get(word)
     if found is not None or " " in word:
         return found or ()
+    return general(word)
+
+
+def general(word: str) -> tuple[str, ...]:
+    """What the last part of a compound means in English: "Turnschuh" is a shoe; empty for other
+    words and OF_ANOTHER_KIND."""
+    if word in OF_ANOTHER_KIND:
+        return ()
     for start in range(MIN_MODIFIER, len(word) - MIN_HEAD + 1):
         if (head := word[start:]) in CLEAR:
             return CLEAR[head]

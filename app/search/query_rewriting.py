@@ -156,27 +156,40 @@ def has_every_word(reading: WordsReading | None) -> bool:
 def _look_up(
     connection: Connection, language: str, words: Sequence[str], in_german: bool
 ) -> _Lookup:
-    """What is known of the words, of words in a row written as one, and of their synonyms."""
+    """What is known of the words, of words in a row written as one, and of their synonyms.
+
+    A German compound that no product is in English means what its last part does.
+    """
     spans = list(_spans(words))
     phrases = {" ".join(span) for span in spans} | {"".join(span) for span in spans}
     synonyms = vocabulary.synonyms(connection, phrases)
     foreign = {word: english for word in words if (english := _english(word))}
-    means = {each for found in (*synonyms.values(), *foreign.values()) for each in found}
+    kinds = {word: german_words.general(_plain(word)) for word in foreign}
+    both = (*synonyms.values(), *foreign.values(), *kinds.values())
+    means = {each for found in both for each in found}
     lexemes = vocabulary.lexemes(connection, language, phrases | means)
     counts = vocabulary.counts(
         connection, language, {lexeme for found in lexemes.values() for lexeme in found}
     )
     lookup = _Lookup(lexemes, counts, synonyms)
+    foreign = {
+        word: each if any(map(lookup.is_known, each)) else kinds[word]
+        for word, each in foreign.items()
+    }
     if language != "german" and not in_german:
         # Otherwise the catalogue's own words are not all that is asked for.
         foreign = {word: each for word, each in foreign.items() if not lookup.is_known(word)}
-    both = {word: (*synonyms.get(word, ()), *each) for word, each in foreign.items()}
-    return replace(lookup, synonyms={**synonyms, **both})
+    added = {word: (*synonyms.get(word, ()), *each) for word, each in foreign.items()}
+    return replace(lookup, synonyms={**synonyms, **added})
 
 
 def _english(word: str) -> tuple[str, ...]:
     """What a German word means in English; empty for other words."""
-    return german_words.english(" ".join(tokens(word)))
+    return german_words.english(_plain(word))
+
+
+def _plain(word: str) -> str:
+    return " ".join(tokens(word))
 
 
 def _spans(words: Sequence[str]) -> Iterator[tuple[str, ...]]:

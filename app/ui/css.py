@@ -101,7 +101,8 @@ button:focus-visible, a:focus-visible, [tabindex]:focus-visible {
 .st-key-results { scroll-margin-top: 5rem; outline: none; gap: .75rem }
 @media (min-width: 641px) {
   [data-testid="stColumn"]:has(.st-key-ask) { position: sticky; top: 4.5rem;
-    align-self: flex-start }
+    align-self: flex-start; max-height: calc(100vh - 5rem); overflow-y: auto;
+    scrollbar-width: thin; padding: 4px; margin: -4px }
 }
 @media (max-width: 640px) {
   .stMainBlockContainer { padding: 4rem 1rem 3rem }

@@ -40,6 +40,7 @@ def format_number(number: float) -> str:
 def format_decimal(number: float, decimals: int) -> str:
     """A number with this many decimals."""
     pattern = f"#,##0.{'0' * decimals}" if decimals else "#,##0"
+    number = round(number, decimals) or 0.0  # there is no -0.00
     return numbers.format_decimal(number, pattern, locale=locale())
 
 

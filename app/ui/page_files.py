@@ -36,6 +36,8 @@ TEXTS = {
     "reload": N_("Load again"),
     "close": N_("Close"),
     "help": N_("Help for {name}"),
+    "notFound": N_("Page not found"),
+    "noPage": N_("There is no page at this address. This is the search."),
 }
 """What the script says, by its names."""
 

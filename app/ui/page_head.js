@@ -77,6 +77,19 @@
       sign.setAttribute("aria-label", texts.help.replace("{name}", () => name));
     }
   };
-  const changed = () => { follow(); translate(); };
+  // What Streamlit says of an address without a page, and its buttons that close a dialog.
+  const NO_PAGE = /^The page that you have requested does not seem to exist/;
+  const translateDialogs = () => {
+    for (const button of document.querySelectorAll('[role="dialog"] [aria-label="Close"]')) {
+      button.setAttribute("aria-label", texts.close);
+    }
+    for (const title of document.querySelectorAll('[role="dialog"] > h2')) {
+      const text = title.nextElementSibling?.firstElementChild?.firstChild;
+      if (!NO_PAGE.test(text?.data ?? "")) continue;
+      title.firstChild.data = texts.notFound;
+      text.data = texts.noPage;
+    }
+  };
+  const changed = () => { follow(); translate(); translateDialogs(); };
   new MutationObserver(changed).observe(document, { subtree: true, childList: true });
 }

@@ -28,6 +28,11 @@ def test_german_words_point_where_the_english_ones_do(german: str, english: str)
     np.testing.assert_array_equal(read.colours, expected.colours)
 
 
+def test_a_compound_is_a_kind_of_what_its_last_part_names_but_for_some() -> None:
+    general = {word: german_words.general(word) for word in ("turnschuh", "handschuh", "schuh")}
+    assert general == {"turnschuh": ("shoe",), "handschuh": (), "schuh": ()}
+
+
 def test_german_names_of_colours_are_the_same_mixtures_as_the_english_ones() -> None:
     for german, english in (("türkise", "turquoise"), ("roten", "red"), ("hellblau", "light blue")):
         [name] = word_space.tokens(german)

@@ -19,6 +19,7 @@ from support.shop import add_products
 
 SHOP = (
     Product("SNEAKER", "Swift sneaker", "Swift", "Sneaker", "red"),
+    Product("JACKET", "Amble jacket", "Amble", "Jacket", "green"),
     Product("SKIRT", "Amble skirt", "Amble", "Skirt", "black"),
     Product("BAND", "Rock band top", "Amble", "Top", "black"),
     Product("HAT", "Amble cap", "Amble", "Cap", "blue"),
@@ -69,6 +70,15 @@ def test_a_word_of_the_catalogue_that_is_nearer_is_taken(shop: App) -> None:
 def test_a_german_name_of_what_no_product_is_corrects_nothing(shop: App) -> None:
     result = ask(shop, "Kartofel", words_language="de")
     assert (skus(result), as_dict(result)["plan"]["ignored"]) == ([], ["kartofel"])
+
+
+@pytest.mark.parametrize("language", ["de", None])
+def test_a_compound_that_no_product_is_means_what_its_last_part_does(
+    shop: App, language: Any
+) -> None:
+    asked = {"Lederjacke": ["JACKET"], "Turnschuh": ["SNEAKER"], "Badeanzug": []}
+    found = {word: skus(ask(shop, word, words_language=language)) for word in asked}
+    assert found == asked
 
 
 def test_a_word_that_is_english_too_is_read_in_both_ways(shop: App) -> None:

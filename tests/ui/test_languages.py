@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 from app.errors import BadInput
 from app.ui import languages, translation
 from app.ui.engine_texts import engine_text
+from app.ui.formatting import format_decimal
 from app.ui.page_files import document
 
 
@@ -91,6 +92,11 @@ def test_what_stands_in_a_sentence_of_the_engine_is_translated_too(
     monkeypatch.setattr("app.ui.translation.language", lambda: "de")
     monkeypatch.setattr("app.ui.formatting.locale", lambda: "de")
     assert engine_text(english) == german
+
+
+def test_a_number_that_rounds_to_zero_has_no_sign() -> None:
+    written = [format_decimal(number, 2) for number in (-0.004, -0.0, 0.004, -0.005001)]
+    assert written == ["0.00", "0.00", "0.00", "-0.01"]
 
 
 def test_the_document_has_the_language_and_its_messages() -> None:

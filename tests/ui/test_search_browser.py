@@ -19,12 +19,15 @@ from app.config import Settings
 from app.db.embedded import server as embedded_server
 from app.images import decoding
 from app.types import Query
+from app.ui.languages import COOKIE
 from support.browsing import (
     ODD_TITLE,
     Shop,
+    Tabs,
     error,
     explanation,
     first_card,
+    settled,
     upload,
 )
 
@@ -57,6 +60,27 @@ BAD = {
 
 def test_the_product_on_the_photo_is_shown_first(answered: Page, shop: Shop) -> None:
     expect(first_card(answered)).to_contain_text(shop.expected_sku)
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "text", "close"),
+    [("en", "Page not found", "There is no page at this address. This is the search.", "Close"),
+     ("de", "Seite nicht gefunden",
+      "Unter dieser Adresse gibt es keine Seite. Dies ist die Suche.", "Schließen")],
+)  # fmt: skip
+def test_an_address_without_a_page_is_told_in_the_language_of_the_page(
+    tabs: Tabs, open_page: Callable[..., Page], address: str, language: str, title: str,
+    text: str, close: str,
+) -> None:  # fmt: skip
+    page = open_page(address)
+    page.goto(f"{address}/nowhere?lang={language}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading", name=title)).to_be_visible()
+    expect(dialog.get_by_text(text)).to_be_visible()
+    dialog.get_by_role("button", name=close).click()
+    expect(dialog).to_have_count(0)
+    settled(page)
+    tabs.forget(COOKIE)  # later pages would be in this language
 
 
 def test_each_card_shows_its_similarity(answered: Page) -> None:

@@ -183,7 +183,38 @@ def test_on_a_phone_results_are_seen_at_once_and_a_finger_draws_a_box(
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     expect(page).to_have_url(re.compile(r"box=10%2C10%2C80%2C80"))
+    settled(page)
+    page.get_by_role("button", name="Show results").click()
+    assert page.locator(".handle").evaluate_all("all => all.every(each => !each.offsetHeight)")
+    seen = first_card(page).bounding_box()
+    assert seen is not None and seen["y"] + seen["height"] / 2 < 844, seen
     page.close()  # it would emulate a finger in later tests
+
+
+def test_what_is_asked_scrolls_by_itself_where_the_window_is_lower(page: Page, shop: Shop) -> None:
+    search_photo(page, shop)
+    page.set_viewport_size({"width": 1280, "height": 480})
+    page.get_by_role("button", name="Share", exact=True).click()
+    last = page.get_by_role("button", name="Stop sharing")
+    expect(last).to_be_visible()
+    settled(page)
+    page.evaluate("document.querySelector('.stMain').scrollTo(0, 200)")
+    column = page.get_by_test_id("stColumn").filter(has=page.locator(".st-key-ask"))
+    column.evaluate("all => all.scrollTo(0, all.scrollHeight)")
+    place = last.bounding_box()
+    assert place is not None and place["y"] + place["height"] <= 480, place
+
+
+def test_escape_closes_the_pinned_products_after_a_download(page: Page) -> None:
+    first_card(page)
+    page.locator(".st-key-pin-0 button").click()
+    page.get_by_role("button", name="Pinned (1)").click()
+    dialog = page.get_by_role("dialog")
+    with page.expect_download():
+        dialog.get_by_role("button", name="CSV").click()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
 
 
 def test_a_search_is_shared_and_its_link_copied_with_keys_alone(page: Page, shop: Shop) -> None:

@@ -173,7 +173,7 @@ def _page(listed: Sequence[Shown], key: str) -> Sequence[Shown]:
     if pages > 1:
         chosen = f"{key}_page"
         st.session_state[chosen] = min(st.session_state.get(chosen, 1), pages)
-        label = _("Page, of {count}").format(count=pages)
+        label = _("Page (of {count})").format(count=pages)
         number = int(st.number_input(label, 1, pages, key=chosen, width=140))
     return listed[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
 

@@ -95,6 +95,11 @@ export default function (component) {
     const text = event.dataTransfer.getData("text/uri-list").split("\n")[0].trim();
     if (text) address(text);
   });
+  // A dialog hears Escape only while something in it has the focus, which a download takes away.
+  on("keydown", (event) => {
+    if (event.key !== "Escape" || document.activeElement !== document.body) return;
+    document.querySelector('[role="dialog"] > button[aria-label]')?.click();
+  });
   on("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
     if (isTyping() || dialogIsOpen()) return;

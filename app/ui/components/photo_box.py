@@ -74,7 +74,7 @@ def _texts() -> dict[str, str]:
             "it away."
         ),
         "draw": _("Draw a box"),
-        "done": _("Done"),
+        "done": _("Show results"),
     }
 
 
