@@ -43,6 +43,7 @@ class _Evidence:
     packed: dict[str, bytes | None]
     calibrations: Sequence[Calibration]
     unpacked: dict[str, EmbeddingRows] = field(default_factory=dict)
+    _made: PictureEvidence | None = None
 
     @property
     def skus(self) -> Set[str]:
@@ -56,15 +57,18 @@ class _Evidence:
         calibrations: Sequence[Calibration],
     ) -> None:
         """Add the pictures of further products."""
+        self._made = None
         self.packed |= dict.fromkeys(skus)
         self.unpacked |= vectors
         self.calibrations = (*self.calibrations, *calibrations)
 
     def of(self, model: Model) -> PictureEvidence:
         """All pictures and the cuts of the model."""
-        packed = {sku: data for sku, data in self.packed.items() if data}
-        vectors = fold_pictures.each_unpacked(packed, model) | self.unpacked
-        return PictureEvidence(vectors, FoldCuts.of_model(model, self.calibrations))
+        if self._made is None:
+            packed = {sku: data for sku, data in self.packed.items() if data}
+            vectors = fold_pictures.each_unpacked(packed, model) | self.unpacked
+            self._made = PictureEvidence(vectors, FoldCuts.of_model(model, self.calibrations))
+        return self._made
 
 
 class StatementData:
