@@ -21,6 +21,7 @@ FILE_STORE = "app/index/file_store.py"
 PLANNER = "app/search/planner.py"
 RETRIEVAL = "app/search/retrieval.py"
 DEDUP = "app/search/dedup.py"
+FILTER_SNAPSHOT = "app/db/queries/filter_snapshot.py"
 BATCH = "app/catalog/batch_write.py"
 ENTRIES = "app/catalog/entries.py"
 UNDO = "app/catalog/undo.py"
@@ -146,6 +147,11 @@ MUTANTS = (
         ("worker", "cases"),
     ),
     Mutant(
+        "vectors of a filter are taken from another server than its list",
+        ((FILTER_SNAPSHOT, "one() is not True:", "one() is None:"),),
+        ("filters",),
+    ),
+    Mutant(
         "the single statement uses an outdated filter list",
         ((SINGLE, "if not first.usable:", "if False:"),),
         ("filters",),
@@ -195,7 +201,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "kept.append((-score, by_sku", "kept.append((score, by_sku"),),
+        ((DEDUP, "kept.append((-score, own", "kept.append((score, own"),),
         ("dedup", "pages"),
     ),
     Mutant(

@@ -45,6 +45,7 @@ CHECKS = {
         *PYTEST,
         "tests/search/test_filter_cache.py",
         "tests/search/test_filter_cache_changes.py",
+        "tests/search/test_filter_vectors.py",
         "tests/search/test_planner_filtered.py",
     ),
     "paths": (*PYTEST, "tests/search/test_fast_path.py", "tests/search/test_service.py"),
