@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
+
+from app.types import Match, Plan, Product, Query, Region, RegionMatches, SearchResult
+from app.ui.search_form import picture_inputs
+from app.ui.search_form.picture_inputs import distinct
+from app.ui.search_form.state import SearchFormState
 
 
 def script() -> None:
@@ -51,3 +58,36 @@ def test_objects_have_no_match_that_was_found_for_something_else() -> None:
     page = AppTest.from_function(script)
     page.session_state["other_words"] = True
     assert labels(page.run()) == ["Whole photo", "Object 1", "Object 2"]
+
+
+def test_an_object_with_the_best_match_of_a_surer_one_is_not_offered() -> None:
+    def region(left: float, *skus: str) -> RegionMatches:
+        matches = (Match(1, Product(sku), 1, 1, 0.5, "1.png", b"") for sku in skus)
+        return RegionMatches((left, 0.0, 1.0, 1.0), None, tuple(matches))
+
+    regions = [region(0.1, "A", "B"), region(0.2, "A"), region(0.3), region(0.4, "B", "A")]
+    regions.append(region(0.5))
+    assert distinct(regions) == [regions[0], regions[2], regions[3]]
+
+
+def test_buttons_are_those_of_the_boxes_on_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other words change the matches, and not which objects are offered."""
+    match = Match(1, Product("A"), 1, 1, 0.5, "1.png", b"")
+    other = Match(1, Product("B"), 1, 1, 0.5, "1.png", b"")
+    boxes = [(0.0, 0.0, 0.5, 1.0), (0.25, 0.0, 1.0, 1.0)]
+    form, state = SearchFormState(photo="p"), dict[str, Any]()
+    monkeypatch.setattr(picture_inputs.st, "session_state", state)
+
+    def offered(words: str, *matches: Match) -> list[Region]:
+        regions = tuple(
+            RegionMatches(box, None, (each,)) for box, each in zip(boxes, matches, strict=True)
+        )
+        plan = Plan("exact", "", "build", "")
+        result, query = SearchResult((), plan, regions=regions), Query(words=words)
+        picture_inputs.remember_objects(form, query, result)
+        found, current = picture_inputs.matches_of_objects(form, query, result)
+        assert current
+        return [each.box for each in found]
+
+    assert offered("lamp", match, match) == boxes[:1]
+    assert offered("mug", match, other) == boxes[:1]

@@ -229,7 +229,7 @@ def remember_objects(form: SearchFormState, query: Query, result: SearchResult) 
         st.session_state[MATCHES] = (_reference(form), asked, regions)
     if objects_of(form):
         return False
-    boxes = [percent_box(each.box) for each in regions]
+    boxes = [percent_box(each.box) for each in distinct(regions)]
     text = _("Search with object {number} only")
     labels = [text.format(number=number) for number in range(1, len(boxes) + 1)]
     st.session_state[OBJECTS] = (_reference(form), list(zip(boxes, labels, strict=True)))
@@ -244,7 +244,18 @@ def matches_of_objects(
     reference, asked, regions = st.session_state.get(MATCHES, (None, None, ()))
     if reference != _reference(form) or (form.box is None and not result.regions):
         return (), False
-    return regions, asked == _without_part(query)
+    boxes = {box for box, _label in objects_of(form)}
+    offered = [each for each in regions if percent_box(each.box) in boxes]
+    return offered, asked == _without_part(query)
+
+
+def distinct(regions: Sequence[RegionMatches]) -> list[RegionMatches]:
+    """The objects with a best match of their own: one that a surer object has too is mostly another
+    part of the same thing, and says nothing new."""
+    found: dict[str, RegionMatches] = {}
+    for each in regions:
+        found.setdefault(each.matches[0].product.sku if each.matches else "", each)
+    return list(found.values())
 
 
 def _without_part(query: Query) -> Query:
