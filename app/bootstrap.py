@@ -320,8 +320,11 @@ class App:
     def warm_soon(self) -> None:
         """Load the model and open the index in the background, so that the first search need not.
 
-        What prevents it is logged; the first search then says it to its user.
+        What prevents it is logged; the first search then says it to its user. Does nothing while
+        it goes on already.
         """
+        if self._warming is not None and self._warming.is_alive():
+            return
         self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
         self._warming.start()
 

@@ -35,13 +35,15 @@ _prepared: list[App] = []
 def services() -> App:
     """The services of all sessions, created once in this process."""
     app = _prepared.pop() if _prepared else _with_metrics()
-    app.warm_soon()
+    app.warm_soon()  # nothing could be loaded before there were tables, for instance
     return app
 
 
 def prepare() -> App:
-    """Create the services of this process and serve its metrics before the first visitor."""
+    """Create the services of this process, serve its metrics and load the model before the first
+    visitor."""
     app = _with_metrics()
+    app.warm_soon()
     _prepared.append(app)
     return app
 

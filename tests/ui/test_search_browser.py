@@ -83,6 +83,17 @@ def test_an_address_without_a_page_is_told_in_the_language_of_the_page(
     tabs.forget(COOKIE)  # later pages would be in this language
 
 
+def test_the_picture_of_a_card_grows_under_the_pointer_where_motion_is_wanted(page: Page) -> None:
+    first_card(page)
+    page.emulate_media(reduced_motion="no-preference")
+    scale = "getComputedStyle(document.querySelector('.card .shown img')).transform"
+    assert page.evaluate(scale) == "none"
+    page.locator(".card .shown img").first.hover(force=True)
+    page.wait_for_function(f"{scale}.startsWith('matrix(1.35,')")
+    page.emulate_media(reduced_motion="reduce")
+    page.wait_for_function(f"{scale} === 'none'")
+
+
 def test_each_card_shows_its_similarity(answered: Page) -> None:
     shown = answered.locator(".card .similarity").all_inner_texts()
     found = [

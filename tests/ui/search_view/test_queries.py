@@ -23,6 +23,7 @@ from support.search_page import (
     upload,
     widget,
 )
+from support.servers import wait_until
 from support.shop import add, numbered
 
 
@@ -163,6 +164,16 @@ def test_what_the_model_cannot_do_is_not_offered(goods: App, visit: Visit) -> No
 def test_too_long_words_in_a_url_are_an_error_message(goods: App, visit: Visit) -> None:
     page = visit(text="lamp " * 500)
     assert "use at most 1000" in alerts(page)[0] and not page.exception
+
+
+def test_the_model_is_loaded_before_the_first_visitor(goods: App, visit: Visit) -> None:
+    """`visit` has not opened a page: only the process of the pages has begun."""
+    assert not shared._prepared
+    app = shared.prepare()
+    try:
+        wait_until(lambda: app.is_warm, "the model waits for a visitor")
+    finally:
+        shared._prepared.clear()
 
 
 def test_words_are_read_in_the_language_of_the_page(goods: App, visit: Visit) -> None:
