@@ -20,6 +20,9 @@ NO_CLOSE_FILTERED = N_(
     "No close match among what passes your filters: these products are only similar."
 )
 NO_CLOSE_PHOTO = N_("No close match for the photo itself: these products are only similar.")
+UNSURE = N_("Most similar first. Not among these? Draw a box around the product, or add words.")
+UNSURE_BELOW = 0.5
+"""Probability that the product is in the catalogue, below which ways on are named."""
 WAYS_ON = N_("Draw a box around the product, add words, or try another photo.")
 WHOLE_PHOTO = N_("Use the whole photo, add words, or try another photo.")
 
@@ -77,6 +80,9 @@ def _note(page: SortedPage, form: SearchFormState, query: Query, *, far: bool) -
         return text.format(count=page.of, order=_(sorting.LABELS[form.sort]))
     # With words, products are in an order of both, and not in that of their similarity.
     by_picture = form.compares and not query.words
+    sure = page.result.confidence
+    if by_picture and form.box is None and sure is not None and sure < UNSURE_BELOW:
+        return _(UNSURE)
     return _("Most similar first") if by_picture else _("Best match first")
 
 

@@ -157,6 +157,21 @@ def test_words_do_not_hide_that_a_photo_has_no_close_match(goods: App, visit: Vi
     assert "No close match" not in notes(upload(visit(text="title"), 7))
 
 
+def test_ways_on_are_named_while_it_is_unlikely_that_the_product_was_found(
+    goods: App, visit: Visit, encoder: WatchedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = confidence.Curve(0.9, 0.05, close=-1.0)  # nothing is said to be far
+    curves = confidence.Curves(whole=curve, objects=curve, filled_from=0.0)
+    monkeypatch.setattr(confidence, "SHIPPED", {encoder.fingerprint: curves})
+    ways = "Most similar first. Not among these? Draw a box"
+    page = upload(visit(), 5000)  # a photo of no product
+    assert ways in notes(page)
+    widget(page, "slider", "across").set_value((0, 50)).run()
+    assert "Most similar first" in notes(page) and ways not in notes(page)
+    page = upload(visit(), 7)
+    assert "Most similar first" in notes(page) and ways not in notes(page)
+
+
 @pytest.mark.usefixtures("calibrated")
 def test_no_close_match_among_what_passes_filters_names_them(goods: App, visit: Visit) -> None:
     page = upload(visit(brand="Alder"), 7)  # the photo of a product of another brand
