@@ -55,10 +55,12 @@ class Curve:
 class Curves:
     """The curves of a model: for photos that a product fills, and for objects before a background.
 
-    A photo counts as filled if the best cosine similarity of the whole is at least `filled_from`,
-    for a border texture of TEXTURE, tiles as alike as ALIKE and a border as like the whole as
-    BORDER; `per_texture` more for each e-fold of the texture, and `per_alike` and `per_border` more
-    for 1 of the others.
+    A photo counts as filled if a cosine similarity of the whole is at least `filled_from`, for a
+    border texture of TEXTURE, tiles as alike as ALIKE and a border as like the whole as BORDER;
+    `per_texture` more for each e-fold of the texture, and `per_alike` and `per_border` more for 1
+    of the others. It is the best one or, `by_fifth`, that to the fifth nearest product: what fills
+    a photo is like many products, also where it is itself absent, but of what a shelf shows at most
+    one stands out.
     """
 
     whole: Curve
@@ -67,6 +69,7 @@ class Curves:
     per_texture: float = 0.0
     per_alike: float = 0.0
     per_border: float = 0.0
+    by_fifth: bool = False
 
     def is_filled(self, photo: PhotoObjects) -> bool:
         """Whether a product fills a photo. A border that varies shows that it does not, and an
@@ -76,7 +79,8 @@ class Curves:
         needed = self.filled_from + self.per_texture * math.log(texture / TEXTURE)
         needed += self.per_alike * ((ALIKE if photo.alike is None else photo.alike) - ALIKE)
         needed += self.per_border * ((BORDER if photo.border is None else photo.border) - BORDER)
-        return not photo.leads and photo.whole >= needed
+        fifth = photo.fifth if self.by_fifth else None
+        return not photo.leads and (photo.whole if fifth is None else fifth) >= needed
 
 
 SHIPPED: Mapping[str, Curves] = {
@@ -85,10 +89,11 @@ SHIPPED: Mapping[str, Curves] = {
     "dc68d287fdae546f9842e49bd690a6306a9e086e5cdcad1ce77600741b7d29e2": Curves(
         whole=Curve(0.774, 0.0277, 0.775),
         objects=Curve(0.4693, 0.114, 0.21),
-        filled_from=0.283,
-        per_texture=0.125,
-        per_alike=-1.18,
-        per_border=1.02,
+        filled_from=0.198,
+        per_texture=0.096,
+        per_alike=-0.792,
+        per_border=0.468,
+        by_fifth=True,
     ),
     # Version 1:
     "848d92bb4f69856124841478144e1ff6b8c8d926d173407149ba1e4ddfe461b8": Curves(

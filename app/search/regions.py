@@ -32,7 +32,7 @@ from app.search.retrieval import (
 )
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, on_grid, overlaps, suppress
-from app.types import Build, Match, Model, Query, Region, Vector, Vectors
+from app.types import Build, Hit, Match, Model, Query, Region, Vector, Vectors
 from app.vectors import round_to_float16
 
 NEIGHBOURS = 4
@@ -44,6 +44,10 @@ NEIGHBOUR_OVERLAP = 0.3
 FRAME_SHARE = 0.8
 """Share of the chosen window's score from which on a neighbour's edges count in an object's frame.
 A window alone cuts most objects (decision 34, *Frames*)."""
+
+NEAREST = 5
+"""Products nearest to the whole photo that are looked at: the first decides whether it leaves no
+doubt, the last helps to tell whether a product fills it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +131,9 @@ class Comparison(Protocol):
 
     model: Model
 
-    def similarity(self, whole: Vector) -> float:
-        """The best cosine similarity of a vector (dim,) to a picture, -1 without any."""
+    def nearest(self, whole: Vector) -> Sequence[float]:
+        """The cosine similarities of a vector (dim,) to the NEAREST products, the best first; fewer
+        if there are fewer."""
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
@@ -153,12 +158,11 @@ class SnapshotComparison:
         self._files = files
         self._settings = settings
 
-    def similarity(self, whole: Vector) -> float:
-        """The best similarity, by the path that the planner chooses."""
+    def nearest(self, whole: Vector) -> Sequence[float]:
+        """The similarities, by the path that the planner chooses."""
         vector = round_query(whole, self.model)
-        request = RetrievalRequest(self.model, vector, 1, connection=self._connection)
-        hits = planner.find(request, self._files, self._settings).candidates.hits
-        return hits[0].similarity if hits else -1.0
+        request = RetrievalRequest(self.model, vector, NEAREST, connection=self._connection)
+        return similarities(planner.find(request, self._files, self._settings).candidates.hits)
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
@@ -186,24 +190,23 @@ class FastComparison:
     """Compares by the last build, in a statement each. Raises NotAnswered if several are needed."""
 
     def __init__(
-        self, fast_path: FastPath, model: Model, build: Build, known: float | None
+        self, fast_path: FastPath, model: Model, build: Build, known: Sequence[float] | None
     ) -> None:
-        """`known` is the best similarity of the whole picture, None if it is not known."""
+        """`known` is what `nearest` returns for the whole picture, None if it is not known."""
         self.model = model
         self._fast_path = fast_path
         self._build = build
         self._known = known
 
-    def similarity(self, whole: Vector) -> float:
-        """The best similarity, if it is not known yet."""
+    def nearest(self, whole: Vector) -> Sequence[float]:
+        """The similarities, which a statement reads if they are not known yet."""
         if self._known is not None:
             return self._known
         vector = round_query(whole, self.model)
-        found = self._fast_path.find(self.model, self._build, vector, 1)
+        found = self._fast_path.find(self.model, self._build, vector, NEAREST)
         if found is None:
             raise NotAnswered
-        hits = found.candidates.hits
-        return hits[0].similarity if hits else -1.0
+        return similarities(found.candidates.hits)
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
@@ -312,17 +315,17 @@ class ObjectFinder:
         """What is in the query's picture, whose vector as a whole is `whole`, shape (dim,); whether
         its objects lead is not decided yet."""
         model = comparison.model
-        similarity = comparison.similarity(whole)
-        if similarity <= -1 or self.is_sure(similarity, model):
-            return PhotoObjects(similarity)
+        nearest = comparison.nearest(whole)
+        if not nearest or self.is_sure(nearest[0], model):
+            return PhotoObjects(nearest[0] if nearest else -1.0)
         windows = self._encoder.map_windows(query, model.fingerprint, cache)
         if windows is None:
-            return PhotoObjects(similarity)
+            return PhotoObjects(nearest[0])
         chosen = best_windows(comparison, windows, whole)
         if chosen is None:
-            return replace(seen_photo(similarity, windows, whole), compared=False)
+            return replace(seen_photo(nearest, windows, whole), compared=False)
         objects = self._exact(query, windows, chosen, self._limits(model), cache)
-        return replace(seen_photo(similarity, windows, whole), objects=objects)
+        return replace(seen_photo(nearest, windows, whole), objects=objects)
 
     def _exact(
         self,
@@ -343,11 +346,17 @@ class ObjectFinder:
         )
 
 
-def seen_photo(similarity: float, windows: Windows, whole: Vector) -> PhotoObjects:
-    """A photo with what tells whether a product fills it, before its objects are chosen."""
+def similarities(hits: Sequence[Hit]) -> tuple[float, ...]:
+    """Those of the NEAREST hits."""
+    return tuple(hit.similarity for hit in hits[:NEAREST])
+
+
+def seen_photo(nearest: Sequence[float], windows: Windows, whole: Vector) -> PhotoObjects:
+    """A photo with what tells whether a product fills it, before its objects are chosen; `nearest`
+    as of `Comparison`, at least one."""
     return PhotoObjects(
-        similarity, texture=windows.texture, alike=windows.alike,
-        border=windows.border_likeness(whole),
+        nearest[0], texture=windows.texture, alike=windows.alike,
+        border=windows.border_likeness(whole), fifth=nearest[-1],
     )  # fmt: skip
 
 

@@ -21,7 +21,14 @@ from app.search.query_encoder import (
     round_query,
     word_readers,
 )
-from app.search.regions import FastComparison, ObjectFinder, directions, with_lead
+from app.search.regions import (
+    NEAREST,
+    FastComparison,
+    ObjectFinder,
+    directions,
+    similarities,
+    with_lead,
+)
 from app.search.retrieval import NearestRequest
 from app.search.shortfall import all_returned, gave_up_after
 from app.search.similar_listings import counted
@@ -109,8 +116,9 @@ class _Search:
         encoded, query = self.encoded, self.query
         alone = not (query.filters or encoded.words is not None or encoded.without or query.shown)
         hits = whole.retrieval.candidates.hits
-        similarity = hits[0].similarity if alone and hits else None
-        comparison = FastComparison(self.fast_path, self.model, self.build, similarity)
+        enough = alone and max(len(hits), query.k) >= NEAREST
+        nearest = similarities(hits) if enough else None
+        comparison = FastComparison(self.fast_path, self.model, self.build, nearest)
         with self.timer.stage("objects"):
             if alone and finder.lead(self.model) is not None:
                 found, undecided = (

@@ -189,6 +189,7 @@ def _as_json(found: PhotoObjects) -> dict[str, Any]:
         "leads": found.leads,
         "alike": found.alike,
         "border": found.border,
+        "fifth": found.fifth,
         "objects": [
             {
                 "box": list(each.box),
@@ -215,5 +216,5 @@ def _from_json(found: Mapping[str, Any]) -> PhotoObjects:
     )
     return PhotoObjects(
         found["whole"], objects, found["texture"], found["leads"],
-        alike=found.get("alike"), border=found.get("border"),
+        alike=found.get("alike"), border=found.get("border"), fifth=found.get("fifth"),
     )  # fmt: skip

@@ -53,9 +53,10 @@ class PhotoObjects:
     """What was found in a photo: the best cosine similarity of the whole to a picture of the
     catalogue, the objects, best first, the `border_texture` of the photo, and whether the objects
     lead the whole (never under a model without a lead); how `alike` the photo's tiles are and its
-    `border` to the whole (see `Windows`). No objects and none of these measures (None) where the
-    whole photo leaves no doubt. Not `compared` where its windows could not be compared with the
-    catalogue, as between many changes and the next build."""
+    `border` to the whole (see `Windows`); and the whole's similarity to the `fifth` nearest
+    product. No objects and none of these measures (None) where the whole photo leaves no doubt. Not
+    `compared` where its windows could not be compared with the catalogue, as between many changes
+    and the next build."""
 
     whole: float
     objects: tuple[PhotoObject, ...] = ()
@@ -64,6 +65,7 @@ class PhotoObjects:
     compared: bool = True
     alike: float | None = None
     border: float | None = None
+    fifth: float | None = None
 
 
 class VectorCache:

@@ -23,7 +23,13 @@ from app.encoders.feature_map import STRIDE, map_input_size
 from app.encoders.loading import load_encoder
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
-from app.search.regions import choose_windows, limits_of, object_vectors, seen_photo
+from app.search.regions import (
+    NEAREST,
+    choose_windows,
+    limits_of,
+    object_vectors,
+    seen_photo,
+)
 from app.search.vector_cache import PhotoObjects
 from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Region, Vector, Vectors
@@ -213,8 +219,14 @@ def answer(
     cost = 1 + map_cost + len(crops)
     first = object_vectors(windows, chosen[0], crops[0] if crops else None)
     gain = catalogue.gain(np.stack(first), encoder.picture(photo.path), absent)
-    seen = seen_photo(float(whole.max()), windows, encoder.picture(photo.path))
+    seen = seen_photo(nearest(whole), windows, encoder.picture(photo.path))
     return Answer(whole, objects, boxes, cost, limits.lead, limits.gain, limits.merged, gain, seen)
+
+
+def nearest(similarities: NDArray[np.float32]) -> list[float]:
+    """The best NEAREST similarities to products, the best first; products that are absent have a
+    similarity of -1."""
+    return [float(each) for each in np.sort(similarities[similarities > -1])[::-1][:NEAREST]]
 
 
 def rank(similarities: NDArray[np.float32], expected: Sequence[int]) -> int:

@@ -15,11 +15,13 @@ from PIL import Image
 from app.bootstrap import App
 from app.cli.search_output import as_dict, print_matches
 from app.config import Settings
+from app.encoders.base import EMBEDDED
 from app.search import confidence
 from app.search.confidence import (
     ALIKE,
     BORDER,
     NO_CLOSE_MATCH,
+    SHIPPED,
     TEXTURE,
     Curve,
     Curves,
@@ -30,6 +32,9 @@ from app.types import Model, Query
 from support.colours import photo
 from support.region_colours import choose_region_colours
 from support.shop import add, numbered
+from support.statements import Slow, in_statements
+
+VERSION_2 = next(iter(SHIPPED))
 
 CURVES = Curves(whole=Curve(0.8, 0.05, 0.75), objects=Curve(0.6, 0.05, 0.55), filled_from=0.5)
 
@@ -108,6 +113,60 @@ def test_unlike_tiles_and_a_border_like_the_whole_need_a_better_match(
     curves = replace(CURVES, per_alike=-1.0, per_border=1.0)
     photo = PhotoObjects(0.505, texture=TEXTURE, alike=alike, border=border)
     assert curves.is_filled(photo) is filled
+
+
+@pytest.mark.parametrize(("fifth", "filled"), [(0.49, False), (0.51, True), (None, True)])
+def test_the_fifth_nearest_product_tells_whether_a_product_fills_a_photo(
+    fifth: float | None, filled: bool
+) -> None:
+    """One product that stands out fills no photo; curves that do not ask for it take the best."""
+    photo = PhotoObjects(0.6, texture=TEXTURE, alike=ALIKE, border=BORDER, fifth=fifth)
+    assert replace(CURVES, by_fifth=True).is_filled(photo) is filled
+    assert CURVES.is_filled(photo)
+
+
+@pytest.mark.parametrize(
+    ("photo", "filled"),
+    [
+        # A hat and two shoes on patterned grounds, whose categories are absent:
+        (PhotoObjects(0.328, texture=14.7, alike=0.356, border=0.584, fifth=0.272), True),
+        (PhotoObjects(0.281, texture=12.3, alike=0.467, border=0.673, fifth=0.204), True),
+        (PhotoObjects(0.363, texture=19.6, alike=0.393, border=0.613, fifth=0.294), True),
+        # Loose groceries in a shop, which are in the catalogue:
+        (PhotoObjects(0.467, texture=17.0, alike=0.411, border=0.731, fifth=0.176), False),
+        (PhotoObjects(0.437, texture=19.3, alike=0.466, border=0.751, fifth=0.130), False),
+        (PhotoObjects(0.391, texture=19.8, alike=0.630, border=0.899, fifth=0.162), False),
+    ],
+)
+def test_the_shipped_curves_tell_clothes_on_a_pattern_from_goods_on_a_shelf(
+    photo: PhotoObjects, filled: bool
+) -> None:
+    """What was measured on real photos; by the best similarity they were the other way round."""
+    model = Model(1, EMBEDDED, "2-", 512, VERSION_2)
+    assert (curve_for(model, photo) is SHIPPED[VERSION_2].whole) is filled
+
+
+@pytest.mark.parametrize(("products", "k"), [(40, 12), (40, 1), (3, 12)])
+def test_the_fifth_nearest_product_is_known_whatever_the_page_shows(
+    settings: Settings, products: int, k: int
+) -> None:
+    """By one statement and by several; the last one where there are fewer."""
+    seen: list[PhotoObjects] = []
+    with App(settings, choose=choose_region_colours) as app:
+        add(app, numbered(products))
+        app.indexer.rebuild()
+        nearest = app.search.search(Query(picture=photo(5000), k=5, objects=False)).matches
+        slow, query = Slow(app), Query(picture=photo(5000), k=k)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(confidence, "curve_for", lambda model, found: seen.append(found))
+            in_statements(app, query, patch)
+            assert slow.took()
+            app.search.search(query)
+            assert not slow.took()
+    assert len(seen) == 2
+    for found in seen:
+        assert found.whole == pytest.approx(nearest[0].similarity, abs=1e-5)
+        assert found.fifth == pytest.approx(nearest[-1].similarity, abs=1e-5)
 
 
 def test_what_stands_before_a_varied_ground_is_judged_as_an_object(app: App) -> None:

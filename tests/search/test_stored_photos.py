@@ -71,7 +71,7 @@ def test_neither_the_photo_nor_its_address_is_stored(app: App, sql: psycopg.Conn
     stored = app.photos.add(two())
     [row] = sql.execute("SELECT preview, vector, objects FROM query_photo").fetchall()
     assert row[0] != two() and row[2]["objects"]
-    assert row[2]["alike"] > 0 and row[2]["border"] is not None
+    assert row[2]["alike"] > 0 and row[2]["border"] is not None and row[2]["fifth"] is not None
     assert len(row[1]) == 4 * app.catalog.model().dim
     with Image.open(BytesIO(app.photos.preview(stored.id))) as preview:
         assert (preview.format, preview.size) == ("JPEG", (400, 300))
