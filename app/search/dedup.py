@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 
 from app.duplicates.evidence import LoadPictures, no_pictures
 from app.duplicates.folding import Folding
-from app.duplicates.groups import DuplicateGroup, FoldCandidate, FoldedCandidate, keeper_order
-from app.duplicates.pairs import Pair, fold_pairs, is_simple
+from app.duplicates.groups import FoldCandidate, FoldedCandidate
 from app.duplicates.related import parts
 from app.types import ALREADY_SHOWN, Dropped, Folded, Hit, Product, Query, Vector, Verdict
 from app.vectors import unit_float64
@@ -26,9 +24,6 @@ UNWANTED_WORD = "has a word that was excluded"
 
 ROUNDING = 1e-9
 """Largest distance that rounding (float64) gives two equal vectors."""
-
-Members = list[FoldCandidate]
-"""The candidates of a group, the keeper first."""
 
 MAX_TYPO_PAIRS = 1000
 """Likely pairs of spellings that are compared for a page: a few times as many as the products of an
@@ -87,37 +82,22 @@ def deduplicate(
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
         return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
-    by_sku = {scored.product.sku: scored for scored in distinct}
-    alone, pairs, related = _related(by_sku, shown, verdicts)
-    found: list[Members] = []
-    explained_pairs: dict[str, DuplicateGroup] = {}
-    groups_of_two = fold_pairs(pairs, min_spelling_similarity, load_pictures) if pairs else []
-    for pair, group in zip(pairs, groups_of_two, strict=True):
-        if group is None:
-            alone.update(by_sku.keys() & {each.sku for each in pair})
-        else:
-            explained_pairs[group.keeper.sku] = group
-            found.append([group.keeper, group.folded[0].candidate])
-    folding = None
-    if related:
-        folding = Folding(related, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
-        found += folding.members()
-    found.sort(key=lambda members: keeper_order(members[0]))
-    groups, already_shown = _unshown(by_sku, alone, shown, found)
+    alone, related = _related(distinct, shown, verdicts)
+    folding = Folding(related, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
+    groups, already_shown = _unshown(distinct, alone, shown, folding)
     k = query.k if k is None else k
     explained = k if complete or len(groups) >= k else 0
-    kept = []
-    for place, (first, members) in enumerate(groups):
-        folds: tuple[Folded, ...] = ()
-        if place < explained and len(members) > 1:
-            group = explained_pairs.get(first.product.sku)
-            if group is None:
-                assert folding is not None, "it has found the group"
-                group = folding.explained(members)
-            folds = tuple(_folded(by_sku, fold) for fold in group.folded)
-        kept.append((first, folds))
-    not_tried = folding.not_tried if folding else ()
-    return DedupResult(tuple(kept), (*dropped, *already_shown), not_tried)
+    by_sku = {scored.product.sku: scored for scored in distinct}
+    kept = tuple(
+        (
+            by_sku[members[0].sku],
+            tuple(_folded(by_sku, fold) for fold in folding.explained(members).folded)
+            if place < explained and len(members) > 1
+            else (),
+        )
+        for place, members in enumerate(groups)
+    )
+    return DedupResult(kept, (*dropped, *already_shown), folding.not_tried)
 
 
 def similarity_of(hit: Hit) -> float | None:
@@ -183,47 +163,39 @@ def _unit(scored: ScoredHit) -> np.ndarray:
 
 
 def _related(
-    own: Mapping[str, ScoredHit], shown: Sequence[ScoredHit], verdicts: Sequence[Verdict]
-) -> tuple[set[str], list[Pair], list[FoldCandidate]]:
-    """The hits (skus) that are like no other product, the pairs about which their words and
-    pictures alone decide, and the candidates among the others and those products of earlier pages
-    that have to do with a hit."""
-    products = {each.product.sku: each.product for each in shown}
-    products |= {sku: each.product for sku, each in own.items()}
-    alone, pairs, related = set[str](), list[Pair](), list[FoldCandidate]()
+    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], verdicts: Sequence[Verdict]
+) -> tuple[set[str], list[FoldCandidate]]:
+    """The hits (skus) that are like no other product, and the candidates among the others and
+    those products of earlier pages that have to do with a hit."""
+    own = {each.product.sku: each for each in hits}
+    products = {each.product.sku: each.product for each in (*shown, *hits)}
+    alone, related = set[str](), list[FoldCandidate]()
     for part in parts([*products.values()], verdicts):
         if len(part) == 1:
-            if part[0].sku in own:
-                alone.add(part[0].sku)
+            alone.update(own.keys() & {part[0].sku})
         elif any(each.sku in own for each in part):
-            candidates = [
+            related += (
                 FoldCandidate(
                     each, _rank_similarity(own[each.sku]) if each.sku in own else math.inf
                 )
                 for each in part
-            ]
-            if not verdicts and is_simple(part):
-                pairs.append((candidates[0], candidates[1]))
-            else:
-                related += candidates
-    return alone, pairs, related
+            )
+    return alone, related
 
 
 def _unshown(
-    own: Mapping[str, ScoredHit],
-    alone: Set[str],
-    shown: Sequence[ScoredHit],
-    found: Sequence[Members],
-) -> tuple[list[tuple[ScoredHit, Members]], list[Dropped]]:
-    """The first hit and the members of each group that was found, the keeper first and the best
-    group first, and the products dropped because an earlier page showed one of their group. Hits
-    `alone` are groups without members."""
+    hits: Sequence[ScoredHit], alone: Set[str], shown: Sequence[ScoredHit], folding: Folding
+) -> tuple[list[list[FoldCandidate]], list[Dropped]]:
+    """The members of each group, the keeper first and the best group first, and the products
+    dropped because an earlier page showed one of their group. Hits `alone` are groups of one."""
+    by_sku = {scored.product.sku: scored for scored in hits}
     shown_skus = {scored.product.sku for scored in shown}
-    kept: list[tuple[float, int, ScoredHit, Members]] = [
-        (-own[sku].score, own[sku].hit.product_id, own[sku], []) for sku in alone
-    ]
+    kept: list[tuple[float, int, list[FoldCandidate]]] = [
+        (-each.score, each.hit.product_id, [FoldCandidate(each.product, each.score)])
+        for each in hits if each.product.sku in alone
+    ]  # fmt: skip
     dropped: list[Dropped] = []
-    for members in found:
+    for members in folding.members():
         skus = [member.sku for member in members]
         if shown_in_group := [sku for sku in skus if sku in shown_skus]:
             first = min(shown_in_group)
@@ -231,10 +203,10 @@ def _unshown(
                 Dropped(sku, ALREADY_SHOWN, None, first) for sku in skus if sku not in shown_skus
             ]
             continue
-        score = max(own[sku].score for sku in skus)
-        kept.append((-score, own[skus[0]].hit.product_id, own[skus[0]], members))
-    kept.sort(key=itemgetter(0, 1))
-    return [(scored, members) for _, _, scored, members in kept], dropped
+        score = max(by_sku[sku].score for sku in skus)
+        kept.append((-score, by_sku[skus[0]].hit.product_id, members))
+    kept.sort(key=lambda group: group[:2])
+    return [members for *_, members in kept], dropped
 
 
 def _rank_similarity(scored: ScoredHit) -> float:

@@ -201,7 +201,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "kept.append((-score, own", "kept.append((score, own"),),
+        ((DEDUP, "kept.append((-score, by_sku", "kept.append((score, by_sku"),),
         ("dedup", "pages"),
     ),
     Mutant(
