@@ -49,8 +49,12 @@ help:
 demo: $(BASE)
 	exec $(ONLY_DEMO) $(BIN)/lookalike demo $(if $(filter 0 no,$(PAGE)),--no-page)
 
+# glibc keeps the memory that is freed: taking it from the kernel again and again costs more.
+KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 \
+	MALLOC_TOP_PAD_=67108864
+
 test: $(INSTALLED)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	env -u PYTHONDONTWRITEBYTECODE $(KEEP_MEMORY) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 # Takes minutes, gigabytes and Docker: not part of the tests.
 test-containers:
