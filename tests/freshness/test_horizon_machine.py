@@ -321,7 +321,7 @@ def chosen() -> settings:
     """Deterministic examples; HORIZON_EXAMPLES sets their number."""
     once = [Phase.generate] if os.environ.get("HORIZON_ONCE") else list(Phase)
     return settings(
-        max_examples=int(os.environ.get("HORIZON_EXAMPLES", "25")),
+        max_examples=int(os.environ.get("HORIZON_EXAMPLES", "20")),
         stateful_step_count=int(os.environ.get("HORIZON_STEPS", "40")),
         phases=once,
         deadline=None,
