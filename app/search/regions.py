@@ -29,10 +29,11 @@ from app.search.retrieval import (
     RetrievalRequest,
     nominate_windows,
     open_build,
+    similarities,
 )
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
 from app.search.windows import Windows, on_grid, overlaps, suppress
-from app.types import Build, Hit, Match, Model, Query, Region, Vector, Vectors
+from app.types import Build, Match, Model, Query, Region, Vector, Vectors
 from app.vectors import round_to_float16
 
 NEIGHBOURS = 4
@@ -162,7 +163,8 @@ class SnapshotComparison:
         """The similarities, by the path that the planner chooses."""
         vector = round_query(whole, self.model)
         request = RetrievalRequest(self.model, vector, NEAREST, connection=self._connection)
-        return similarities(planner.find(request, self._files, self._settings).candidates.hits)
+        found = planner.find(request, self._files, self._settings)
+        return similarities(found.candidates.hits, NEAREST)
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
@@ -206,7 +208,7 @@ class FastComparison:
         found = self._fast_path.find(self.model, self._build, vector, NEAREST)
         if found is None:
             raise NotAnswered
-        return similarities(found.candidates.hits)
+        return similarities(found.candidates.hits, NEAREST)
 
     def best(
         self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
@@ -346,11 +348,6 @@ class ObjectFinder:
         )
 
 
-def similarities(hits: Sequence[Hit]) -> tuple[float, ...]:
-    """Those of the NEAREST hits."""
-    return tuple(hit.similarity for hit in hits[:NEAREST])
-
-
 def seen_photo(nearest: Sequence[float], windows: Windows, whole: Vector) -> PhotoObjects:
     """A photo with what tells whether a product fills it, before its objects are chosen; `nearest`
     as of `Comparison`, at least one."""
@@ -384,9 +381,9 @@ def _has_lead(comparison: Comparison, found: PhotoObjects, whole: Vector, lead: 
     compared = comparison.best(first, first, whole, at_best=True)
     if compared is None:
         return False
-    similarities, gains = compared
-    best = int(similarities.argmax())
-    return bool(similarities[best] - found.whole + lead.gain * gains[best] >= lead.least)
+    found_similarities, gains = compared
+    best = int(found_similarities.argmax())
+    return bool(found_similarities[best] - found.whole + lead.gain * gains[best] >= lead.least)
 
 
 def directions(

@@ -282,6 +282,11 @@ def best_hits(lists: Iterable[Iterable[Hit]]) -> list[Hit]:
     return sorted(best.values(), key=lambda hit: (hit.distance, hit.product_id))
 
 
+def similarities(hits: Sequence[Hit], most: int) -> tuple[float, ...]:
+    """The cosine similarities of the first `most` hits, in their order."""
+    return tuple(hit.similarity for hit in hits[:most])
+
+
 def exact_search(request: RetrievalRequest) -> Candidates:
     """The nearest of all products, filters ignored, by scanning the table.
 

@@ -26,10 +26,9 @@ from app.search.regions import (
     FastComparison,
     ObjectFinder,
     directions,
-    similarities,
     with_lead,
 )
-from app.search.retrieval import NearestRequest
+from app.search.retrieval import NearestRequest, similarities
 from app.search.shortfall import all_returned, gave_up_after
 from app.search.similar_listings import counted
 from app.search.statement_data import StatementData
@@ -117,7 +116,7 @@ class _Search:
         alone = not (query.filters or encoded.words is not None or encoded.without or query.shown)
         hits = whole.retrieval.candidates.hits
         enough = alone and max(len(hits), query.k) >= NEAREST
-        nearest = similarities(hits) if enough else None
+        nearest = similarities(hits, NEAREST) if enough else None
         comparison = FastComparison(self.fast_path, self.model, self.build, nearest)
         with self.timer.stage("objects"):
             if alone and finder.lead(self.model) is not None:

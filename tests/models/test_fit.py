@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from app.bootstrap import App
 from app.cli import cli
 from app.config import Settings
 from app.encoders.projected_encoder import ProjectedEncoder
@@ -113,33 +111,24 @@ def test_a_map_that_loses_pictures_is_refused(weights: Any) -> None:
         ProjectedEncoder("fitted", ColourEncoder(), weights.astype(np.float32))
 
 
-@pytest.fixture
-def open_app(settings: Settings) -> Iterator[Callable[..., App]]:
-    with open_apps(settings, choose_colours) as open_:
-        yield open_
-
-
-@pytest.fixture(autouse=True)
-def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_keeps_what_helps_and_nothing_else(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fit_samples, "MIN_PHOTOS", 2)
     monkeypatch.setattr(fit_samples, "MIN_PRODUCTS", 2)
-
-
-def test_the_command_keeps_what_helps_and_nothing_else(
-    open_app: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = open_app()
-    ingest(app, write_source(tmp_path / "in", 6, pictures=2))
-    monkeypatch.setattr("app.cli.model.App", lambda: open_app())
-    kept = model_fit.fit(drawn(150, 0.8, disturbed=6))
-    result = CliRunner().invoke(cli, ["model", "fit", "our-photos", "--from", "catalogue"])
-    assert result.exit_code == 1 and "Nothing was kept" in str(result.exception)
-    assert [each.model.name for each in app.lifecycle.models()] == ["colours"]
-    halved = np.eye(ColourEncoder().dim, dtype=np.float32) / 2
-    report = model_fit.FitReport(9, 5, 6, kept.known, kept.new, 1.0, halved)
-    monkeypatch.setattr(model_fit, "fit", lambda *_: report)
-    command = ["model", "fit", "our-photos", "--from", "catalogue", "--json"]
-    result = CliRunner().invoke(cli, command, catch_exceptions=False)
-    assert result.exit_code == 0 and '"kept": true' in result.output
-    assert [each.model.name for each in app.lifecycle.models()] == ["colours", "our-photos"]
-    assert app.lifecycle.models()[1].maintained
+    with open_apps(settings, choose_colours) as open_app:
+        app = open_app()
+        ingest(app, write_source(tmp_path / "in", 6, pictures=2))
+        monkeypatch.setattr("app.cli.model.App", lambda: open_app())
+        kept = model_fit.fit(drawn(150, 0.8, disturbed=6))
+        result = CliRunner().invoke(cli, ["model", "fit", "our-photos", "--from", "catalogue"])
+        assert result.exit_code == 1 and "Nothing was kept" in str(result.exception)
+        assert [each.model.name for each in app.lifecycle.models()] == ["colours"]
+        halved = np.eye(ColourEncoder().dim, dtype=np.float32) / 2
+        report = model_fit.FitReport(9, 5, 6, kept.known, kept.new, 1.0, halved)
+        monkeypatch.setattr(model_fit, "fit", lambda *_: report)
+        command = ["model", "fit", "our-photos", "--from", "catalogue", "--json"]
+        result = CliRunner().invoke(cli, command, catch_exceptions=False)
+        assert result.exit_code == 0 and '"kept": true' in result.output
+        assert [each.model.name for each in app.lifecycle.models()] == ["colours", "our-photos"]
+        assert app.lifecycle.models()[1].maintained
