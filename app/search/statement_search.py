@@ -21,13 +21,8 @@ from app.search.query_encoder import (
     round_query,
     word_readers,
 )
-from app.search.regions import (
-    NEAREST,
-    FastComparison,
-    ObjectFinder,
-    directions,
-    with_lead,
-)
+from app.search.region_comparison import NEAREST, FastComparison
+from app.search.regions import ObjectFinder, directions, with_lead
 from app.search.retrieval import NearestRequest, similarities
 from app.search.shortfall import all_returned, gave_up_after
 from app.search.similar_listings import counted

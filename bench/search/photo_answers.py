@@ -23,13 +23,8 @@ from app.encoders.feature_map import STRIDE, map_input_size
 from app.encoders.loading import load_encoder
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
-from app.search.regions import (
-    NEAREST,
-    choose_windows,
-    limits_of,
-    object_vectors,
-    seen_photo,
-)
+from app.search.region_comparison import NEAREST
+from app.search.regions import choose_windows, limits_of, object_vectors, seen_photo
 from app.search.vector_cache import PhotoObjects
 from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Region, Vector, Vectors
