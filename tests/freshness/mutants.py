@@ -48,8 +48,18 @@ CHECKS = {
         "tests/search/test_filter_vectors.py",
         "tests/search/test_planner_filtered.py",
     ),
-    "paths": (*PYTEST, "tests/search/test_fast_path.py", "tests/search/test_service.py"),
-    "pages": (*PYTEST, "tests/search/test_paging.py", "tests/search/test_refill.py"),
+    "paths": (
+        *PYTEST,
+        "tests/search/test_fast_path.py",
+        "tests/search/test_fast_path_fetches.py",
+        "tests/search/test_service.py",
+    ),
+    "pages": (
+        *PYTEST,
+        "tests/search/test_paging.py",
+        "tests/search/test_mixed_queries.py",
+        "tests/search/test_refill.py",
+    ),
     "index": (*PYTEST, "tests/index/test_builder.py", "tests/index/test_embedding_reader.py"),
     "compressed": (
         *PYTEST,

@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import event
 
 from app.bootstrap import App
+from support import fast_path_shop
 from support.filtered_shop import ask
+from support.statements import Slow
 
 
 @pytest.fixture
@@ -27,3 +29,16 @@ def in_turn(shop: App) -> Iterator[list[str]]:
     seen: list[str] = []
     event.listen(shop.search_engine, "before_cursor_execute", lambda *all_: seen.append(all_[2]))
     yield seen
+
+
+@pytest.fixture
+def slow(app: App) -> Slow:
+    """The products of `fast_path_shop`, whose index has answered once."""
+    fast_path_shop.ask(app)
+    return Slow(app)
+
+
+@pytest.fixture
+def years(app: App) -> App:
+    """The services over the products of `years_shop`."""
+    return app

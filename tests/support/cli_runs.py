@@ -26,6 +26,9 @@ class Ran:
 
 Run = Callable[..., Ran]
 
+RunPrinted = Callable[..., str]
+"""Runs a command and returns what it prints."""
+
 
 choose_once = cache(choose_encoder)
 """Each command loads its encoder; in one process, the second command takes that of the first."""

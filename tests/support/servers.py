@@ -197,6 +197,22 @@ def wait_until_received(primary: Path, standby: Path) -> None:
     _reach(primary, standby, "pg_last_wal_receive_lsn()")
 
 
+@contextmanager
+def paused(primary: Path, standby: Path) -> Iterator[None]:
+    """Pauses the standby's replay at the current position; on exit it catches up."""
+    catch_up(primary, standby)
+    ask(standby, "SELECT pg_wal_replay_pause() IS NULL")
+    wait_until(
+        lambda: ask(standby, "SELECT pg_get_wal_replay_pause_state() = 'paused'"),
+        "the replay does not pause",
+    )
+    try:
+        yield
+    finally:
+        ask(standby, "SELECT pg_wal_replay_resume() IS NULL")
+        catch_up(primary, standby)
+
+
 def _reach(primary: Path, standby: Path, position: str) -> None:
     # The message is flushed to disk, and with it all asynchronous commits.
     written = ask(primary, "SELECT pg_logical_emit_message(false, 'test', '', true)")
