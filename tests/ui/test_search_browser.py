@@ -69,10 +69,9 @@ def test_the_product_on_the_photo_is_shown_first(answered: Page, shop: Shop) -> 
       "Unter dieser Adresse gibt es keine Seite. Dies ist die Suche.", "Schließen")],
 )  # fmt: skip
 def test_an_address_without_a_page_is_told_in_the_language_of_the_page(
-    tabs: Tabs, open_page: Callable[..., Page], address: str, language: str, title: str,
-    text: str, close: str,
-) -> None:  # fmt: skip
-    page = open_page(address)
+    tabs: Tabs, address: str, language: str, title: str, text: str, close: str
+) -> None:
+    page = tabs.empty()
     page.goto(f"{address}/nowhere?lang={language}")
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("heading", name=title)).to_be_visible()
@@ -80,10 +79,14 @@ def test_an_address_without_a_page_is_told_in_the_language_of_the_page(
     dialog.get_by_role("button", name=close).click()
     expect(dialog).to_have_count(0)
     settled(page)
+    page.close()
     tabs.forget(COOKIE)  # later pages would be in this language
 
 
-def test_the_picture_of_a_card_grows_under_the_pointer_where_motion_is_wanted(page: Page) -> None:
+def test_the_picture_of_a_card_grows_under_the_pointer_where_motion_is_wanted(
+    answered: Page,
+) -> None:
+    page = answered
     first_card(page)
     page.emulate_media(reduced_motion="no-preference")
     scale = "getComputedStyle(document.querySelector('.card .shown img')).transform"
