@@ -20,6 +20,8 @@ from support.analysts import login
 from support.colours import photo
 from support.small_clip import save_clip_parts
 
+pytestmark = pytest.mark.xdist_group("clip")  # one process imports the libraries of models
+
 PRODUCTS = 60
 K = 5
 DIMENSIONS = [768, 1024]

@@ -25,6 +25,8 @@ from support.shop import add, numbered
 from support.small_clip import save_small_clip, without_messages
 from support.small_dual_encoders import save_siglip2
 
+pytestmark = pytest.mark.xdist_group("clip")  # one process imports the libraries of models
+
 SIDE, PART = 240, 80
 PLACES = ((0, 40), (120, 160))
 """Where the shared part is in the first picture and in the second, in pixels."""

@@ -21,13 +21,15 @@ LONGEST_FIRST = (
     "tests/ui/test_search_browser_asking.py",
     "tests/ui/test_search_state_machine.py",
     "tests/ui/test_pages_browser.py",
+    "tests/encoders/test_stock_processor.py",
+    "tests/encoders/test_model_layouts.py",
+    "tests/encoders/test_text_encoding.py",
     "tests/encoders/test_compiled_model.py",
     "tests/encoders/test_compiled_cache.py",
     "tests/encoders/test_int8.py",
     "tests/encoders/test_encoders.py",
     "tests/encoders/test_fingerprints.py",
     "tests/encoders/test_loading.py",
-    "tests/encoders/test_stock_processor.py",
     "tests/cli/test_cli.py",
     "tests/cli/test_cli_ingest.py",
     "tests/cli/test_cli_errors.py",
@@ -41,7 +43,11 @@ LONGEST_FIRST = (
     "tests/index/test_hot_swap.py",
     "tests/freshness/test_horizon_machine.py",
 )
-"""Files that would keep one process busy at the end of a run while the others are idle."""
+"""Files that would keep one process busy at the end of a run while the others are idle.
+
+The tests of the page need the embedded encoder at once, and compile its graphs for all processes.
+Files of models that need it too come after others of their group, when the graphs are there.
+"""
 
 
 class GroupScheduling(LoadScopeScheduling):
