@@ -29,7 +29,7 @@ from support.scenes import FIRST, SECOND, first_skus, scene, sku, two
 from support.shop import add, numbered
 from support.statements import Slow, in_statements, told
 
-CATALOGUES = 6
+CATALOGUES = 4
 QUERIES = 4
 PAGES = 2
 
