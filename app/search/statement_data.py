@@ -75,7 +75,8 @@ class StatementData:
     """What a query's page is made from, out of one statement by a build.
 
     Products of earlier pages, thumbnails beyond those that a page usually shows, and pictures of
-    products that are alike by something else than their words take a small statement each. A method
+    products that are alike by something else than their words take a small statement each, as do
+    verdicts on products that are the same as these. A method
     raises NotAnswered for anything else that was not read; the page is then filled by several
     statements.
     """
@@ -193,14 +194,23 @@ class StatementData:
         }
 
     def verdicts(self, skus: Sequence[str]) -> list[Verdict]:
-        """The verdicts on all products that were read: those on others join nothing."""
-        return verdicts.from_json(self._told("verdicts"))
+        """The verdicts on all products that were read: those on others join nothing, unless they
+        are the same as one of these, which takes a small statement."""
+        told = verdicts.from_json(self._told("verdicts"))
+        if not told:
+            return []
+        known = {row.sku for row in (*self._earlier.values(), *self._rows.values())}
+        if not verdicts.lead_beyond(told, known):
+            return told
+        with self._fast_path.connection() as connection:
+            return page_lookups.related_verdicts(connection, sorted(known))
 
     def pictures(self, skus: Sequence[str]) -> PictureEvidence:
         """The pictures of these products, and the cuts of the model.
 
         The statement has read those of products whose words another one of the page has. Others,
-        which are alike by a typing error or an identifier, or were shown before, take another one.
+        which are alike by a typing error, an identifier or a verdict, or were shown before, take
+        another one.
         """
         if self._evidence is None:
             self._evidence = _Evidence(

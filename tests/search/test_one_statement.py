@@ -129,6 +129,23 @@ def test_filtered_pages_are_folded_in_one_statement(
     assert found.matches == in_statements(app, query, monkeypatch).matches
 
 
+def test_verdicts_on_a_product_that_is_elsewhere_keep_two_of_the_page_apart(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = replace(vector_query(app, 8), fold=True, k=1)
+    [match] = app.search.search(query).matches
+    assert match.folded, "one of the same words and picture"
+    add_products(app, [(Product(sku, f"Orova {sku}"), [3000]) for sku in ("GONE", "LOST")])
+    verdicts.decide(app.engine, "P08", "GONE", True, "a test")
+    verdicts.decide(app.engine, "GONE", "LOST", True, "a test")
+    verdicts.decide(app.engine, "LOST", "AGAIN08", False, "a test")
+    app.catalog.delete(["GONE", "LOST"])
+    slow.took()
+    [match] = app.search.search(query).matches
+    assert not slow.took() and not match.folded
+    assert [match] == list(in_statements(app, query, monkeypatch).matches)
+
+
 def test_folds_follow_verdicts_words_and_pictures_of_now(
     app: App, slow: Slow, sql: psycopg.Connection
 ) -> None:

@@ -1,12 +1,13 @@
 """Parts of a search in one statement: what folding needs besides the page's products.
 
-The verdicts on these products, the pictures of those whose words another product of the page has
-too, the calibrations of their categories, and how many products of the catalogue have these words.
+The verdicts that name these products, the pictures of those whose words another product of the page
+has too, the calibrations of their categories, and how many products of the catalogue have these
+words. Verdicts on products that are the same as these, but not on the page, take another statement.
 """
 
 from __future__ import annotations
 
-from app.db.queries import fold_pictures, products, verdicts
+from app.db.queries import fold_pictures, products
 
 PLACES = """
 , page AS MATERIALIZED (
@@ -21,14 +22,11 @@ OWN = """
 )"""
 
 FOLD_PARTS = """
-, decided AS MATERIALIZED (
-    {verdicts}
-), compared AS MATERIALIZED (
+, compared AS MATERIALIZED (
     SELECT product_id AS id, sku, category FROM own
-    WHERE {counts}(identity_key IN (
+    WHERE {counts}identity_key IN (
         SELECT identity_key FROM own WHERE {counts}identity_key <> ''
-        GROUP BY identity_key HAVING count(*) > 1
-    ) OR sku IN (SELECT sku_a FROM decided UNION ALL SELECT sku_b FROM decided))
+        GROUP BY identity_key HAVING count(*) > 1)
 ), {pictures}, packed AS MATERIALIZED (
     SELECT told.product_id, {aggregate} AS pictures
     {vectors} GROUP BY told.product_id
@@ -45,7 +43,10 @@ SHARING = """(
             LIMIT %(shared)s) AS few)"""
 COMPARED = "EXISTS (SELECT FROM compared WHERE compared.id = page.product_id)"
 PICTURES = "(SELECT packed.pictures FROM packed WHERE packed.product_id = page.product_id)"
-VERDICTS = "(SELECT jsonb_agg(to_jsonb(d)) FROM decided AS d)"
+VERDICTS = """(
+        SELECT jsonb_agg(to_jsonb(v)) FROM (
+            SELECT array_agg(sku) || CAST(%(earlier)s AS text[]) AS skus FROM own) AS known
+        JOIN duplicate_verdict AS v ON v.sku_a = ANY(known.skus) OR v.sku_b = ANY(known.skus))"""
 CALIBRATIONS = """(
         SELECT jsonb_agg(to_jsonb(c)) FROM calibration AS c
         WHERE c.model_id = {model} AND EXISTS (SELECT FROM compared) AND (
@@ -71,10 +72,8 @@ def parts_of_own(model_id: int, counts: str = "") -> str:
     """The CTEs after `own`. `counts` is a condition, with an AND at its end, on the rows of it that
     count where a product has several."""
     pictures = fold_pictures.COMPARED_PICTURES.format(products="compared AS p")
-    skus = "SELECT sku FROM own UNION SELECT unnest(CAST(%(earlier)s AS text[]))"
     return FOLD_PARTS.format(
         counts=counts,
-        verdicts=verdicts.RELATED.format(skus=skus),
         pictures=pictures,
         aggregate=fold_pictures.AGGREGATE,
         vectors=fold_pictures.PACKED.format(model=model_id),

@@ -12,9 +12,9 @@ from pgvector import HalfVector
 from psycopg.rows import namedtuple_row
 
 from app.db.halfvec_arrays import HalfvecArray
-from app.db.queries import calibration, fold_pictures, products, shared_pictures
+from app.db.queries import calibration, fold_pictures, products, shared_pictures, verdicts
 from app.db.queries.match_counts import COUNT_LIMIT
-from app.types import Calibration, Count, Model, Vector
+from app.types import Calibration, Count, Model, Vector, Verdict
 
 OWN_VECTORS = """
 SELECT p.id, coalesce((
@@ -138,6 +138,13 @@ def fold_evidence(
     rows = _rows(connection, sql, [list(skus)])
     calibrations = calibration.from_json((rows[0].calibrations if rows else None) or ())
     return {row.sku: fold_pictures.unpacked(row.pictures, model) for row in rows}, calibrations
+
+
+def related_verdicts(connection: psycopg.Connection[Any], skus: Sequence[str]) -> list[Verdict]:
+    """The verdicts that concern these skus, as `verdicts.related`."""
+    sql = verdicts.RELATED.format(skus="SELECT unnest(CAST($1 AS text[])) AS sku")
+    rows = _rows(connection, sql, [list(skus)])
+    return verdicts.from_rows(rows)
 
 
 def shown_by_more(

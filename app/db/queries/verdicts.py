@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from app.types import Verdict
 
@@ -75,8 +75,7 @@ def related(connection: Connection, skus: Sequence[str]) -> list[Verdict]:
     steps.
     """
     sql = RELATED.format(skus="SELECT unnest(CAST(%(skus)s AS text[])) AS sku")
-    rows = connection.exec_driver_sql(sql, {"skus": list(skus)})
-    return sorted(map(_verdict, rows), key=_skus)
+    return from_rows(connection.exec_driver_sql(sql, {"skus": list(skus)}))
 
 
 def newest(
@@ -102,6 +101,11 @@ def all_verdicts(connection: Connection) -> list[Verdict]:
     return [_verdict(row) for row in rows]
 
 
+def from_rows(rows: Iterable[Any]) -> list[Verdict]:
+    """Verdicts of rows with the columns FIELDS, in the order of `related`."""
+    return sorted(map(_verdict, rows), key=_skus)
+
+
 def from_json(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Verdicts of the FIELDS of rows as JSON objects, in the order of `related`."""
     found = (
@@ -114,10 +118,16 @@ def from_json(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     return sorted(found, key=_skus)
 
 
+def lead_beyond(verdicts: Iterable[Verdict], skus: Set[str]) -> bool:
+    """Whether a verdict says that one of these products is the same as one that is not among them;
+    the verdicts on that one then count too, as in `related`."""
+    return any(each.same and not {each.sku_a, each.sku_b} <= skus for each in verdicts)
+
+
 def _skus(verdict: Verdict) -> tuple[str, str]:
     """Sort key: the skus by code points, as ORDER sorts."""
     return verdict.sku_a, verdict.sku_b
 
 
-def _verdict(row: Row[Any]) -> Verdict:
+def _verdict(row: Any) -> Verdict:
     return Verdict(row.sku_a, row.sku_b, row.same, row.decided_by, row.decided_at)
