@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, compress
+from itertools import chain
 
 from app.types import Product
 
@@ -89,14 +89,16 @@ def _identity(
 ) -> Identity:
     """Cached, because a page that is short is searched again among more products, and because one
     spelling may come a thousand times."""
-    brand, category = _named(brand_name), _named(category_name)
-    title_words = _spelled(_spelled(normalised(title), category, keep=True), brand, keep=False)
+    title_words = _spelled(normalised(title), _named(category_name), keep=True)
+    title_words = _spelled(title_words, _named(brand_name), keep=False)
     words, years, sizes = _split_title(title_words, year)
-    colour = _named(colour_name) or tuple(COLOURS.intersection(words))
-    brand, category, colour = (tuple(sorted(part)) for part in (brand, category, colour))
-    numbered = list(map(_has_digit, words))
-    letters = tuple(word for word, digit in zip(words, numbered, strict=True) if not digit)
-    numbers = tuple(sorted(compress(words, numbered)))
+    brand, category, colour = map(_sorted_name, (brand_name, category_name, colour_name))
+    if not colour:
+        colour = tuple(sorted(COLOURS.intersection(words)))
+    letters, numbers = words, Words()
+    if not "".join(words).isalpha():
+        numbers = tuple(sorted(filter(_has_digit, words)))
+        letters = tuple(word for word in words if not _has_digit(word))
     key = _key(brand, category, colour, (*sorted(letters), *numbers)) if words else ""
     return Identity(brand, category, colour, letters, numbers, years, sizes, key)
 
@@ -167,8 +169,14 @@ _named = lru_cache(maxsize=1024)(normalised)
 def _names(brand: str, category: str, colour: str) -> tuple[str, str]:
     """Brand and category, and the colour, as texts that are equal if the words are, in any
     order."""
-    own, kind, shown = (" ".join(sorted(_named(name))) for name in (brand, category, colour))
+    own, kind, shown = (" ".join(_sorted_name(name)) for name in (brand, category, colour))
     return f"{own}|{kind}", shown
+
+
+@lru_cache(maxsize=1024)
+def _sorted_name(name: str) -> Words:
+    """The words of a brand, category or colour, sorted."""
+    return tuple(sorted(_named(name)))
 
 
 class _Plain(dict[int, str]):
@@ -240,30 +248,30 @@ def _split_title(title: Words, year: int | None) -> tuple[Words, Words, Words]:
     sizes: list[str] = []
     before = ""
     for place, word in enumerate(title):
-        after = title[place + 1] if place + 1 < len(title) else ""
-        if is_year := _is_year(word, year, after):
+        if len(word) == 4 and word.isdecimal() and _is_year(title, place, year):
             years.add(word)
             if year is None:
                 words.append(SOME_YEAR)
-        elif before in SIZE_WORDS and (NUMBER.fullmatch(word) or word in SIZES):
+            before = ""
+            continue
+        if before in SIZE_WORDS and (NUMBER.fullmatch(word) or word in SIZES):
             words = words[:-1] if words[-1:] == [before] else words
             sizes.append(word)
         elif word in SIZES and not NUMBER.fullmatch(before) and _may_be_size(title, place):
             sizes.append(word)
         else:
             words.append(word)
-        before = "" if is_year else word
+        before = word
     return tuple(words), tuple(sorted(years)), tuple(sorted(sizes))
 
 
-def _is_year(word: str, year: int | None, after: str) -> bool:
-    """Whether a word is the product's year; if the column is empty, four digits from 1950 to 2039
-    without a unit after them count as one."""
-    if not (len(word) == 4 and word.isdecimal()):
-        return False
+def _is_year(title: Words, place: int, year: int | None) -> bool:
+    """Whether four digits of a title are the product's year; if the column is empty, those from
+    1950 to 2039 without a unit after them count as one."""
     if year is not None:
-        return int(word) == year
-    return 1950 <= int(word) <= 2039 and after not in UNITS
+        return int(title[place]) == year
+    after = title[place + 1] if place + 1 < len(title) else ""
+    return 1950 <= int(title[place]) <= 2039 and after not in UNITS
 
 
 def _may_be_size(title: Words, place: int) -> bool:
@@ -282,7 +290,7 @@ def _has_digit(word: str) -> bool:
 
 
 def _key(*parts: Iterable[str]) -> str:
-    key = VERSION + "|".join(" ".join(part) for part in parts)
+    key = VERSION + "|".join(map(" ".join, parts))
     if len(key) <= MAX_KEY:
         return key
     return key[:MAX_KEY] + "#" + hashlib.sha256(key.encode()).hexdigest()

@@ -15,35 +15,31 @@ only within a brand or a colour then count as shared, which makes parts larger, 
 
 
 def parts(products: Sequence[Product], verdicts: Sequence[Verdict]) -> list[list[Product]]:
-    """The products (of distinct skus) by parts, each in the order given.
+    """The products (of distinct skus) that may be the same as another one, by parts of two or more.
 
     Two products are in one part if their words may agree (their brand, category and colour do), if
     they share an identifier, if a verdict names both, or through others. What is decided about the
-    products of one part does not depend on those of the others.
+    products of one part does not depend on those of the others, and a product in none is alone.
     """
     by_sku = {each.sku: each for each in products}
     together = [*Identities(by_sku).may_agree()]
     sharing = [*_sharing(products)]
     if sharing or verdicts:
         pairs = ([verdict.sku_a, verdict.sku_b] for verdict in verdicts)
-        return _joined(products, [*together, *sharing, *pairs])
-    part_of = {sku: skus[0] for skus in together for sku in skus}  # these share no product
-    found: dict[str, list[Product]] = {}
-    for each in products:
-        found.setdefault(part_of.get(each.sku, each.sku), []).append(each)
-    return list(found.values())
+        together = _joined(by_sku, [*together, *sharing, *pairs])
+    return [[by_sku[sku] for sku in skus] for skus in together]
 
 
-def _joined(products: Sequence[Product], together: Sequence[Sequence[str]]) -> list[list[Product]]:
-    """The products by parts, where these skus are in one part."""
+def _joined(known: Iterable[str], together: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The known skus that are in one part with others, where these are."""
     groups = UnionFind()
     for skus in together:
         for sku in skus[1:]:
             groups.join(skus[0], sku)
-    found: dict[str, list[Product]] = {}
-    for each in products:
-        found.setdefault(groups.find(each.sku), []).append(each)
-    return list(found.values())
+    found: dict[str, list[str]] = {}
+    for sku in known:
+        found.setdefault(groups.find(sku), []).append(sku)
+    return [skus for skus in found.values() if len(skus) > 1]
 
 
 def _sharing(products: Iterable[Product]) -> Iterator[list[str]]:

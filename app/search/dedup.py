@@ -6,8 +6,9 @@ Pure functions over values. Each dropped product names the rule that dropped it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,22 +83,34 @@ def deduplicate(
     distinct, dropped = _drop_near_duplicates(hits, shown, query)
     if not query.fold:
         return DedupResult(tuple((scored, ()) for scored in distinct), tuple(dropped))
-    alone, related = _related(distinct, shown, verdicts)
+    by_sku = {scored.product.sku: scored for scored in distinct}
+    alone, related = _related(by_sku, shown, verdicts)
     folding = Folding(related, verdicts, min_spelling_similarity, load_pictures, MAX_TYPO_PAIRS)
-    groups, already_shown = _unshown(distinct, alone, shown, folding)
+    groups, already_shown = _unshown(by_sku, shown, folding)
+    groups += [_Group(-each.score, each.hit.product_id, each) for each in alone]
+    groups.sort()
     k = query.k if k is None else k
     explained = k if complete or len(groups) >= k else 0
-    by_sku = {scored.product.sku: scored for scored in distinct}
     kept = tuple(
         (
-            by_sku[members[0].sku],
-            tuple(_folded(by_sku, fold) for fold in folding.explained(members).folded)
-            if place < explained and len(members) > 1
+            group.keeper,
+            tuple(_folded(by_sku, fold) for fold in folding.explained(group.members).folded)
+            if place < explained and group.members
             else (),
         )
-        for place, members in enumerate(groups)
+        for place, group in enumerate(groups)
     )
     return DedupResult(kept, (*dropped, *already_shown), folding.not_tried)
+
+
+class _Group(NamedTuple):
+    """The hits that are one product. Groups are ordered by the best score and the keeper's id;
+    `members` are empty if there is the keeper alone, and begin with it otherwise."""
+
+    score: float
+    product_id: int
+    keeper: ScoredHit
+    members: Sequence[FoldCandidate] = ()
 
 
 def similarity_of(hit: Hit) -> float | None:
@@ -163,38 +176,29 @@ def _unit(scored: ScoredHit) -> np.ndarray:
 
 
 def _related(
-    hits: Sequence[ScoredHit], shown: Sequence[ScoredHit], verdicts: Sequence[Verdict]
-) -> tuple[set[str], list[FoldCandidate]]:
-    """The hits (skus) that are like no other product, and the candidates among the others and
+    hits: Mapping[str, ScoredHit], shown: Sequence[ScoredHit], verdicts: Sequence[Verdict]
+) -> tuple[list[ScoredHit], list[FoldCandidate]]:
+    """The hits (by sku) that are like no other product, and the candidates among the others and
     those products of earlier pages that have to do with a hit."""
-    own = {each.product.sku: each for each in hits}
-    products = {each.product.sku: each.product for each in (*shown, *hits)}
-    alone, related = set[str](), list[FoldCandidate]()
+    products = {each.product.sku: each.product for each in (*shown, *hits.values())}
+    alone, related = dict(hits), list[FoldCandidate]()
     for part in parts([*products.values()], verdicts):
-        if len(part) == 1:
-            alone.update(own.keys() & {part[0].sku})
-        elif any(each.sku in own for each in part):
+        own = [alone.pop(each.sku, None) for each in part]
+        if any(own):
             related += (
-                FoldCandidate(
-                    each, _rank_similarity(own[each.sku]) if each.sku in own else math.inf
-                )
-                for each in part
+                FoldCandidate(each, math.inf if hit is None else _rank_similarity(hit))
+                for each, hit in zip(part, own, strict=True)
             )
-    return alone, related
+    return [*alone.values()], related
 
 
 def _unshown(
-    hits: Sequence[ScoredHit], alone: Set[str], shown: Sequence[ScoredHit], folding: Folding
-) -> tuple[list[list[FoldCandidate]], list[Dropped]]:
-    """The members of each group, the keeper first and the best group first, and the products
-    dropped because an earlier page showed one of their group. Hits `alone` are groups of one."""
-    by_sku = {scored.product.sku: scored for scored in hits}
+    hits: Mapping[str, ScoredHit], shown: Sequence[ScoredHit], folding: Folding
+) -> tuple[list[_Group], list[Dropped]]:
+    """The groups of candidates, of hits by sku, and the products dropped because an earlier page
+    showed one of their group."""
     shown_skus = {scored.product.sku for scored in shown}
-    kept: list[tuple[float, int, list[FoldCandidate]]] = [
-        (-each.score, each.hit.product_id, [FoldCandidate(each.product, each.score)])
-        for each in hits if each.product.sku in alone
-    ]  # fmt: skip
-    dropped: list[Dropped] = []
+    groups, dropped = list[_Group](), list[Dropped]()
     for members in folding.members():
         skus = [member.sku for member in members]
         if shown_in_group := [sku for sku in skus if sku in shown_skus]:
@@ -203,10 +207,10 @@ def _unshown(
                 Dropped(sku, ALREADY_SHOWN, None, first) for sku in skus if sku not in shown_skus
             ]
             continue
-        score = max(by_sku[sku].score for sku in skus)
-        kept.append((-score, by_sku[skus[0]].hit.product_id, members))
-    kept.sort(key=lambda group: group[:2])
-    return [members for *_, members in kept], dropped
+        score, keeper = max(hits[sku].score for sku in skus), hits[skus[0]]
+        others = members if len(members) > 1 else ()
+        groups.append(_Group(-score, keeper.hit.product_id, keeper, others))
+    return groups, dropped
 
 
 def _rank_similarity(scored: ScoredHit) -> float:

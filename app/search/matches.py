@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.db.queries import products
-from app.search.dedup import similarity_of
+from app.search.dedup import ScoredHit, similarity_of
 from app.search.page_data import PageData
 from app.search.page_hits import PageRequest
 from app.search.paging import Page, page
-from app.types import Folded, Hit, Match, Region, RegionMatches, Vector
+from app.types import Folded, Match, Region, RegionMatches, Vector
 
 REGION_MATCHES = 5
 """Matches of each object beside the merged list."""
@@ -19,8 +18,8 @@ REGION_MATCHES = 5
 
 def page_matches(data: PageData, result_page: Page) -> tuple[Match, ...]:
     """The matches of a page, with their details."""
-    kept = [(each.hit, folded) for each, folded in result_page.deduplicated.kept]
-    pairs = [(hit.product_id, hit.picture_id) for hit, _ in kept]
+    kept = result_page.deduplicated.kept
+    pairs = [(each.hit.product_id, each.hit.picture_id) for each, _ in kept]
     matches = matches_of(kept, data.details(pairs))
     shared = {each.picture_id: each for each in result_page.shared}
     if not any(match.picture_id in shared for match in matches):
@@ -51,19 +50,19 @@ def region_matches(
 
 
 def matches_of(
-    kept: Sequence[tuple[Hit, tuple[Folded, ...]]], rows: Mapping[int, Any]
+    kept: Sequence[tuple[ScoredHit, tuple[Folded, ...]]], rows: Mapping[int, Any]
 ) -> tuple[Match, ...]:
     """Matches of hits, the products folded into each, and the rows of details by product id."""
     return tuple(
         Match(
             rank=rank,
-            product=products.product_from_row(rows[hit.product_id]),
-            product_id=hit.product_id,
-            picture_id=hit.picture_id,
-            similarity=similarity_of(hit),
-            image=rows[hit.product_id].uri,
-            thumbnail=bytes(rows[hit.product_id].thumbnail),
+            product=each.product,
+            product_id=each.hit.product_id,
+            picture_id=each.hit.picture_id,
+            similarity=similarity_of(each.hit),
+            image=rows[each.hit.product_id].uri,
+            thumbnail=bytes(rows[each.hit.product_id].thumbnail),
             folded=folded,
         )
-        for rank, (hit, folded) in enumerate(kept, start=1)
+        for rank, (each, folded) in enumerate(kept, start=1)
     )

@@ -89,6 +89,8 @@ def _newly_shared(
     query, hits = request.query, page_hits.retrieval.candidates.hits
     if not query.fold or request.catalogue_words is not None:
         return ()
+    if not shown and len({hit.picture_id for hit in hits}) == len(hits):
+        return ()  # as most: no two hits show one picture
     if query.near_query is not None:
         # All products with such a picture are dropped, also those that have other pictures too.
         hits = tuple(hit for hit in hits if hit.distance > query.near_query)
@@ -136,7 +138,7 @@ def _deduplicated(
         load_pictures=request.data.pictures,
         k=request.retrieval.k, complete=complete,
     )  # fmt: skip
-    return replace(result, dropped=(*dropped, *result.dropped))
+    return replace(result, dropped=(*dropped, *result.dropped)) if dropped else result
 
 
 def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[ScoredHit]:
@@ -153,6 +155,8 @@ def _scored(request: PageRequest, hits: Sequence[tuple[Hit, float]]) -> list[Sco
 
 def _first(deduplicated: DedupResult, k: int) -> DedupResult:
     """The first k matches, without the products that were dropped for a later match."""
+    if len(deduplicated.kept) <= k:
+        return deduplicated
     later = {each.product.sku for each, _ in deduplicated.kept[k:]}
     dropped = tuple(drop for drop in deduplicated.dropped if drop.lost_to not in later)
     return replace(deduplicated, kept=deduplicated.kept[:k], dropped=dropped)

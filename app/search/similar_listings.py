@@ -36,6 +36,8 @@ def counted(data: PageData, matches: Sequence[Match]) -> tuple[Match, ...]:
 
 
 def _counted(match: Match, same_words: int) -> Match:
+    if same_words <= 1:
+        return match
     if same_words > products.MAX_COUNTED:
         return replace(match, similar_count=products.MAX_COUNTED, similar_more=True)
     others = same_words - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import pytest
@@ -283,7 +283,11 @@ def test_the_order_of_products_and_verdicts_is_irrelevant(
 def test_parts_are_folded_as_the_whole_is(
     products: list[Product], pictures: dict[str, np.ndarray], verdicts: list[Verdict]
 ) -> None:
-    separate = [folding(part, pictures, *verdicts) for part in parts(products, verdicts)]
+    related = parts(products, verdicts)
+    alone = {each.sku: each for each in products}
+    for each in chain.from_iterable(related):
+        del alone[each.sku]  # each is in one part at most
+    separate = [folding(part, pictures, *verdicts) for part in [*related, *zip(alone.values())]]
     together = [group for found in separate for group in found.groups()]
     whole = folding(products, pictures, *verdicts).groups()
     assert sorted(together, key=lambda group: group.skus) == sorted(

@@ -111,16 +111,15 @@ def by_sku_in(pipeline: Pipeline, skus: Sequence[str]) -> Deferred[dict[str, Sto
 
 
 def details(connection: Connection, hits: Sequence[tuple[int, int]]) -> dict[int, Row[Any]]:
-    """FIELDS with the uri and thumbnail of a picture, by product id.
+    """Rows of the uri and the thumbnail of a product's picture, by product id.
 
     `hits` are pairs of product id and picture id.
     """
     rows = connection.execute(
         text(
-            f"""SELECT p.id, {FIELDS}, pp.uri, pic.thumbnail
+            """SELECT product_id AS id, pp.uri, pic.thumbnail
             FROM unnest(CAST(:products AS bigint[]), CAST(:pictures AS bigint[]))
                 AS hit (product_id, picture_id)
-            JOIN product AS p ON p.id = hit.product_id
             JOIN product_picture AS pp USING (product_id, picture_id)
             JOIN picture AS pic ON pic.id = hit.picture_id"""
         ),
