@@ -209,12 +209,13 @@ class StatementData:
         """The pictures of these products, and the cuts of the model.
 
         The statement has read those of products whose words another one of the page has. Others,
-        which are alike by a typing error, an identifier or a verdict, or were shown before, take
-        another one.
+        which are alike by a typing error, an identifier or a verdict, were shown before, or have a
+        picture that many products show, take another one.
         """
         if self._evidence is None:
+            read = (row for row in self._read if row.compared and row.pictures != b"")
             self._evidence = _Evidence(
-                {row.sku: row.pictures for row in self._read if row.compared},
+                {row.sku: row.pictures for row in read},
                 calibration.from_json(self._told("calibrations")),
             )
         if missing := sorted(set(skus) - self._evidence.skus):

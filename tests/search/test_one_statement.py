@@ -12,6 +12,7 @@ import pytest
 
 from app.bootstrap import App
 from app.db.queries import calibration, page_lookups
+from app.db.queries.fold_pictures import MAX_KEYS
 from app.db.queries.single_statement import StatementRequest
 from app.duplicates import verdicts
 from app.duplicates.normalization import identity_key
@@ -238,6 +239,22 @@ def test_a_placeholder_is_one_match_in_few_statements(
         query = replace(query, shown=found.shown)
     [first, *_] = app.search.search(replace(query, shown=())).matches
     assert first.same_picture == Count(many) and len(first.listed) == 12
+
+
+def test_a_size_chart_that_many_products_show_tells_none_apart(
+    app: App, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = 710
+    others = [(Product(f"OTHER{n}", f"Sol{n} vase"), [chart]) for n in range(MAX_KEYS + 1)]
+    one, other = (Product(sku, "Orova lamp") for sku in ("LAMP", "LANTERN"))
+    add_products(app, [*others, (one, [711, chart]), (other, [712, chart])])
+    query = replace(vector_query(app, chart), fold=True, k=2 * MAX_KEYS)
+    app.search.search(query)
+    slow.took()
+    found = app.search.search(query)
+    assert not slow.took()
+    assert {"LAMP", "LANTERN"} <= {match.product.sku for match in found.matches}
+    assert found.matches == in_statements(app, query, monkeypatch).matches
 
 
 def test_an_unknown_sku_and_a_deleted_one_are_errors_that_suggest(app: App, slow: Slow) -> None:

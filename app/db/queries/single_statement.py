@@ -243,7 +243,7 @@ def _statement(
     if vectors:
         columns, joins = VECTOR_COLUMN, VECTOR_JOIN.format(model=model_id)
     if folds:
-        ctes += fold_parts.parts(model_id)
+        ctes += fold_parts.own()
         columns += fold_parts.columns(model_id)
     newest = index_builds.NEWEST.format(model=model_id, cluster="%(cluster)s")
     rows = PAGE_WITH_DETAILS.format(

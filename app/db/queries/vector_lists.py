@@ -26,7 +26,7 @@ from app.db.queries import (
     products,
 )
 from app.db.queries.filter_snapshot import FilterIdList
-from app.db.queries.fold_parts import CALIBRATIONS, COMPARED, PICTURES, SHARING, VERDICTS
+from app.db.queries.fold_parts import CALIBRATIONS, PICTURES, SHARING, VERDICTS
 from app.db.queries.nearest import (
     EVERYTHING,
     Candidates,
@@ -124,10 +124,14 @@ LISTED = """
     FROM ranked WHERE ranked.place <= CASE WHEN {merges}
         THEN CAST(%(k)s AS bigint) ELSE CAST(%(k_apart)s AS bigint) END
 ), own AS MATERIALIZED (
-    SELECT listed.*, p.identity_key, {fields},
-        row_number() OVER (PARTITION BY listed.product_id ORDER BY listed.list) = 1 AS is_first,
-        row_number() OVER (ORDER BY listed.list, listed.place) AS row
-    FROM listed JOIN product AS p ON p.id = listed.product_id
+    SELECT own.*, is_first AND identity_key <> ''
+        AND count(*) FILTER (WHERE is_first) OVER (PARTITION BY identity_key) > 1 AS compared
+    FROM (
+        SELECT listed.*, p.identity_key, {fields},
+            row_number() OVER (PARTITION BY listed.product_id ORDER BY listed.list) = 1 AS is_first,
+            row_number() OVER (ORDER BY listed.list, listed.place) AS row
+        FROM listed JOIN product AS p ON p.id = listed.product_id
+    ) AS own
 )"""
 """From the hits to the first products of each list, with those of the pictures that are shown
 (`detailed`): more in lists that are merged into one. Of equal distances that of the first vector
@@ -154,8 +158,7 @@ ORDER BY page.row"""
 
 FOLD_COLUMNS = f""", CASE WHEN page.repeated THEN {SHARING} END AS sharing,
     CASE WHEN page.detailed AND page.merges THEN {{same_words}} END AS same_words,
-    page.is_first AND {COMPARED} AS compared,
-    CASE WHEN page.is_first THEN {PICTURES} END AS pictures,
+    page.compared, CASE WHEN page.compared THEN {PICTURES} END AS pictures,
     CASE WHEN page.row = 1 THEN {VERDICTS} END AS verdicts,
     CASE WHEN page.row = 1 THEN {CALIBRATIONS} END AS calibrations"""
 """As `fold_parts.FOLD_COLUMNS`; the pictures are in the first row of a product only. `same_words`
@@ -339,7 +342,6 @@ def _statement(
     if vectors:
         columns, joins = VECTOR_COLUMN, VECTOR_JOIN.format(model=model_id)
     if folds:
-        sql += fold_parts.parts_of_own(model_id, counts="is_first AND ")
         columns += FOLD_COLUMNS.format(
             model=model_id, same_words=products.COUNT_SAME_WORDS.format(product="page")
         )
