@@ -201,7 +201,7 @@ MUTANTS = (
     ),
     Mutant(
         "kept products are ordered worst first",
-        ((DEDUP, "kept.append((-score, by_sku", "kept.append((score, by_sku"),),
+        ((DEDUP, "groups.append(_Group(-score, ", "groups.append(_Group(score, "),),
         ("dedup", "pages"),
     ),
     Mutant(
