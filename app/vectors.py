@@ -63,3 +63,12 @@ def to_float32(rows: EmbeddingRows) -> Vectors:
     vectors: Vectors = bits.view(np.float32)
     vectors *= _EXPONENT_OFFSET
     return vectors
+
+
+def cosines(rows: EmbeddingRows, others: EmbeddingRows) -> NDArray[np.float64]:
+    """The cosine similarities of rows (n, dim) to others (m, dim), none of which may be zero: shape
+    (n, m), computed in float64."""
+    wide, narrow = rows.astype(np.float64), others.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)[:, np.newaxis] * np.linalg.norm(narrow, axis=1)
+    products: NDArray[np.float64] = np.einsum("id,jd->ij", wide, narrow) / lengths
+    return products

@@ -1,5 +1,5 @@
-"""The faiss module, imported on first use with the right settings for this processor, and how many
-threads it uses."""
+"""The faiss module, imported on first use with the right settings for this processor, how many
+threads it uses, and products of vectors in one thread."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.types import Vectors
 
 
 def faiss() -> Any:
@@ -33,6 +38,19 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss().omp_set_num_threads(before)
+
+
+def best_products(queries: Vectors, rows: Vectors) -> NDArray[np.float32]:
+    """The greatest inner product of each query, (n, dim), with a row, (m, dim): shape (n,). There
+    is a row at least.
+
+    In one thread: numpy's product of matrices of this size starts threads that wait actively, and
+    took 25 ms of processor time where this took 1.
+    """
+    with one_thread():
+        products, _ = faiss().knn(queries, rows, 1, metric=faiss().METRIC_INNER_PRODUCT)
+    best: NDArray[np.float32] = products[:, 0]
+    return best
 
 
 def _openblas_core_type() -> str | None:

@@ -14,9 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,7 +41,7 @@ from app.search.retrieval import (
     nominate_each,
     nominate_windows,
 )
-from app.types import Build, Model, Vector, Vectors
+from app.types import Build, EmbeddingRows, Model, Vector, Vectors
 
 DEEP_SHARE = 0.4
 """From this share of the pictures of a flat index on, filtering afterwards takes less time than
@@ -211,18 +209,9 @@ class FastPath:
             self.last_build = None
         return result
 
-    def best_similarities(
-        self,
-        model: Model,
-        build: Build,
-        vectors: Vectors,
-        near: Vectors,
-        whole: Vector,
-        *,
-        at_best: bool = False,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`window_matches.best_similarities` of what a build nominates for `near`, unit vectors
-        (n, dim). Raises NotAnswered if the build is not current, or its delta is too large."""
+    def pictures_near(self, model: Model, build: Build, near: Vectors) -> EmbeddingRows:
+        """`window_matches.pictures` that a build nominates for `near`, unit vectors (n, dim).
+        Raises NotAnswered if the build is not current, or its delta is too large."""
         index = self._files.opened(build)
         if index is None:
             raise NotAnswered
@@ -230,9 +219,9 @@ class FastPath:
         if missing:
             raise NotAnswered
         found = self._current(
-            lambda connection, cluster: window_matches.best_by_build(
-                connection, model, build, vectors, nominated, whole,
-                cluster=cluster, max_fresh=self._settings.max_delta_rows, at_best=at_best,
+            lambda connection, cluster: window_matches.pictures_by_build(
+                connection, model, build, nominated,
+                cluster=cluster, max_fresh=self._settings.max_delta_rows,
             )
         )  # fmt: skip
         if found is None:

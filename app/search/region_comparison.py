@@ -1,7 +1,7 @@
-"""Compares the windows of a photo with the pictures of the catalogue.
+"""The pictures of the catalogue that the windows of a photo are compared with.
 
-The index nominates pictures for all windows in one call, and PostgreSQL compares them in one
-statement.
+The index nominates them in one call, and one statement in PostgreSQL reads their vectors and those
+of all that changed since the build.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from app.config import Settings
@@ -27,8 +26,7 @@ from app.search.retrieval import (
     open_build,
     similarities,
 )
-from app.types import Build, Model, Vector, Vectors
-from app.vectors import round_to_float16
+from app.types import Build, EmbeddingRows, Model, Vector, Vectors
 
 NEAREST = 5
 """Products nearest to the whole photo that are looked at: the first decides whether it leaves no
@@ -44,15 +42,12 @@ class Comparison(Protocol):
         """The cosine similarities of a vector (dim,) to the NEAREST products, the best first; fewer
         if there are fewer."""
 
-    def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """The best cosine similarity of each unit vector (n, dim) to a picture, (n,), and by how
-        much at most it is more similar to one than `whole`, (n,); `at_best`: to its best one.
+    def pictures(self, near: Vectors) -> EmbeddingRows | None:
+        """The vectors (n, dim) of the pictures nearest to `near`, unit vectors (m, dim), and of
+        those that the build does not hold.
 
-        Compared are the pictures nearest to `near`, unit vectors (n, dim), and those that the build
-        does not hold. None where more embeddings changed since the build than the settings allow,
-        and where there is neither a build nor a small catalogue.
+        None where more embeddings changed since the build than the settings allow, and where there
+        is neither a build nor a small catalogue.
         """
 
 
@@ -74,14 +69,12 @@ class SnapshotComparison:
         found = planner.find(request, self._files, self._settings)
         return similarities(found.candidates.hits, NEAREST)
 
-    def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """The best similarities and gains, by the newest build or among all of few pictures."""
-        request = RetrievalRequest(self.model, vectors[0], 1, connection=self._connection)
+    def pictures(self, near: Vectors) -> EmbeddingRows | None:
+        """The vectors of what the newest build nominates, or of all of few pictures."""
+        request = RetrievalRequest(self.model, near[0], 1, connection=self._connection)
         opened = open_build(request, self._files)
         build, max_fresh = None, self._settings.exact_rows
-        nominated = np.empty((len(vectors), 0), np.int64)
+        nominated = np.empty((len(near), 0), np.int64)
         if isinstance(opened, OpenBuild):
             build, max_fresh = opened.build, self._settings.max_delta_rows
             nominated, missing = nominate_windows(opened.index, near)
@@ -90,10 +83,9 @@ class SnapshotComparison:
                     self._connection, self.model, build, near, missing, self._settings.exact_rows
                 )
                 nominated = np.hstack([nominated, others])
-        return window_matches.best_similarities(
-            self._connection, self.model, build, round_to_float16(vectors), nominated,
-            round_query(whole, self.model), max_fresh=max_fresh, at_best=at_best,
-        )  # fmt: skip
+        return window_matches.pictures(
+            self._connection, self.model, build, nominated, max_fresh=max_fresh
+        )
 
 
 class FastComparison:
@@ -118,11 +110,6 @@ class FastComparison:
             raise NotAnswered
         return similarities(found.candidates.hits, NEAREST)
 
-    def best(
-        self, vectors: Vectors, near: Vectors, whole: Vector, *, at_best: bool = False
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The best similarities and gains by the last build."""
-        return self._fast_path.best_similarities(
-            self.model, self._build, round_to_float16(vectors), near,
-            round_query(whole, self.model), at_best=at_best,
-        )  # fmt: skip
+    def pictures(self, near: Vectors) -> EmbeddingRows:
+        """The vectors of what the last build nominates."""
+        return self._fast_path.pictures_near(self.model, self._build, near)

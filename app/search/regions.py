@@ -16,12 +16,14 @@ from sqlalchemy import Connection
 
 from app.config import Settings
 from app.db.queries.vector_lists import Lead
+from app.index.faiss_library import best_products
 from app.index.file_store import IndexFiles
 from app.search.query_encoder import EncodedQuery, QueryEncoder, round_query, unit_direction
 from app.search.region_comparison import Comparison, SnapshotComparison
 from app.search.vector_cache import PhotoObject, PhotoObjects, QueryPicture, VectorCache
-from app.search.windows import Windows, on_grid, overlaps, suppress
+from app.search.windows import Windows, nominating, on_grid, overlaps, suppress
 from app.types import Match, Model, Query, Region, Vector, Vectors
+from app.vectors import cosines, round_to_float16, to_float32
 
 NEIGHBOURS = 4
 """Windows that an object is searched by: the chosen one and the most similar ones around it."""
@@ -116,19 +118,21 @@ def best_windows(
     """The windows that are most similar to a picture of the catalogue and do not overlap.
 
     For models with a lead, those that are more similar to a picture than the `whole` photo, shape
-    (dim,), by most: what the photo shows everywhere is no object. None where they cannot be
-    compared, empty where no picture is there to compare with.
+    (dim,), by most: what the photo shows everywhere is no object. Pictures are nominated for some
+    windows, and compared with all. None where they cannot be compared, empty where no picture is
+    there to compare with.
     """
     limits = limits_of(comparison.model)
     leads = limits.lead is not None
-    near = _gained(windows.vectors, whole) if leads else windows.vectors
-    found = comparison.best(windows.vectors, near, whole)
-    if found is None:
+    asking = windows.vectors[nominating(windows.regions)]
+    pictures = comparison.pictures(_gained(asking, whole) if leads else asking)
+    if pictures is None:
         return None
-    similarities, gains = found
-    if not len(similarities) or similarities.max() <= -1:
+    if not len(pictures):
         return []
-    return choose_windows(windows.regions, gains if leads else similarities, limits.most)
+    compared = windows.vectors - whole if leads else windows.vectors
+    scores = best_products(compared, to_float32(pictures)).astype(np.float64)
+    return choose_windows(windows.regions, scores, limits.most)
 
 
 def _gained(vectors: Vectors, whole: Vector) -> Vectors:
@@ -268,12 +272,15 @@ def with_lead(found: PhotoObjects, *, leads: bool) -> PhotoObjects:
 def _has_lead(comparison: Comparison, found: PhotoObjects, whole: Vector, lead: Lead) -> bool:
     """Whether the first object has the lead, as `vector_lists` decides it."""
     first = np.stack(found.objects[0].vectors)
-    compared = comparison.best(first, first, whole, at_best=True)
-    if compared is None:
+    pictures = comparison.pictures(first)
+    if pictures is None or not len(pictures):
         return False
-    found_similarities, gains = compared
-    best = int(found_similarities.argmax())
-    return bool(found_similarities[best] - found.whole + lead.gain * gains[best] >= lead.least)
+    vectors = round_to_float16(np.vstack([first, whole]))
+    similarities = cosines(pictures, vectors)
+    own = similarities[:, :-1].max(axis=1)
+    best = int(own.argmax())
+    gain = own[best] - similarities[best, -1]
+    return bool(own[best] - found.whole + lead.gain * gain >= lead.least)
 
 
 def directions(

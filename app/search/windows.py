@@ -85,6 +85,17 @@ def window_grid(size: tuple[int, int]) -> list[Region]:
     return list(regions)
 
 
+def nominating(regions: Sequence[Region]) -> NDArray[np.int64]:
+    """The indices of a fifth of the windows of `window_grid`, spread evenly: those that pictures
+    are nominated for. A step to the left, right, up or down leads from any other window inside a
+    photo to one of them."""
+    left = np.array([region[0] for region in regions])
+    begins = np.flatnonzero(np.diff(left, prepend=-1.0))
+    column = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(left)))
+    row = np.arange(len(left)) - begins[column]
+    return np.flatnonzero((column + 2 * row) % 5 == 0)
+
+
 def _starts(share: float) -> NDArray[np.float64]:
     """Where windows with this share of a side begin, as shares of the side."""
     count = 1 + int(np.ceil(round((1 - share) / (STEP * share), 6)))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.search.regions import choose_windows, limits_of
+from app.search.regions import best_windows, limits_of
 from app.search.windows import overlaps
 from app.types import Region
 from bench.search.photo_answers import CachedEncoder, Catalogue, Photo, photos
@@ -59,9 +59,8 @@ def fits_of(catalogue: Catalogue, encoder: CachedEncoder, photo: Photo) -> list[
     if whole.max() >= limits.sure:
         return []
     windows, _cost = encoder.windows(photo.path)
-    found = catalogue.similarities(windows.vectors)
-    gains = (found if limits.lead is None else found - whole).max(axis=1).astype(np.float64)
-    chosen = choose_windows(windows.regions, gains, limits.most)
+    every = catalogue.comparison(encoder.model, np.zeros(len(catalogue.skus), bool))
+    chosen = best_windows(every, windows, encoder.picture(photo.path)) or []
     fits = []
     for box in photo.boxes:
         nearest = max(chosen, key=lambda each: overlaps(box, [windows.regions[each.index]])[0])

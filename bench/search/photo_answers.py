@@ -24,7 +24,8 @@ from app.encoders.loading import load_encoder
 from app.images.border_texture import border_texture
 from app.images.decoding import decode
 from app.search.region_comparison import NEAREST
-from app.search.regions import choose_windows, limits_of, object_vectors, seen_photo
+from app.search.regions import best_windows, limits_of, object_vectors, seen_photo
+from app.search.retrieval import WINDOW_NOMINEES
 from app.search.vector_cache import PhotoObjects
 from app.search.windows import TILES, Windows, likeness, window_grid
 from app.types import Model, Region, Vector, Vectors
@@ -125,6 +126,24 @@ class CachedEncoder:
         return Windows(regions, self._kept[key], texture, alike), width * height / SIDE**2
 
 
+@dataclass(frozen=True)
+class NearestPictures:
+    """A `Comparison` of windows with pictures, whose vectors (n, dim) are in memory."""
+
+    model: Model
+    vectors: Vectors
+
+    def nearest(self, whole: Vector) -> Sequence[float]:
+        """The best similarities to pictures."""
+        return nearest(self.vectors @ whole)
+
+    def pictures(self, near: Vectors) -> Vectors:
+        """As many pictures as an index nominates for each of `near`, by exact similarity."""
+        order = np.argpartition(-(near @ self.vectors.T), WINDOW_NOMINEES, axis=1)
+        chosen: Vectors = self.vectors[np.unique(order[:, :WINDOW_NOMINEES])]
+        return chosen
+
+
 class Catalogue:
     """The vectors of all pictures, by product, and the products that show the same picture."""
 
@@ -161,6 +180,11 @@ class Catalogue:
         """The best similarity of each product: (n, products)."""
         best = np.maximum.reduceat(vectors @ self._vectors.T, self._first, axis=1)
         return np.asarray(best, np.float32)
+
+    def comparison(self, model: Model, absent: NDArray[np.bool_]) -> NearestPictures:
+        """What windows are compared with: the pictures of all but the `absent` products."""
+        pictures = np.repeat(~absent, np.diff(self._first, append=len(self._vectors)))
+        return NearestPictures(model, self._vectors[pictures])
 
     def gain(self, vectors: Vectors, whole: Vector, absent: NDArray[np.bool_]) -> float:
         """How much more similar the best of `vectors` is to its best picture than `whole` is; the
@@ -202,9 +226,8 @@ def answer(
     if whole.max() >= limits.sure:
         return Answer(whole, (), (), 1.0)
     windows, map_cost = encoder.windows(photo.path)
-    found = similarities(windows.vectors)
-    best = (found if limits.lead is None else found - whole).max(axis=1)
-    chosen = choose_windows(windows.regions, best.astype(np.float64), limits.most)
+    comparison = catalogue.comparison(encoder.model, absent)
+    chosen = best_windows(comparison, windows, encoder.picture(photo.path)) or []
     boxes = tuple(windows.regions[each.index] for each in chosen)
     crops = [encoder.picture(photo.path, box) for box in boxes[: limits.exact]]
     objects = tuple(

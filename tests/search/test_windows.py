@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.search.regions import choose_windows
+from app.search.regions import best_windows, choose_windows
 from app.search.windows import (
     MAX_COMMON,
     TILES,
@@ -15,11 +17,14 @@ from app.search.windows import (
     common_share,
     is_on_grid,
     likeness,
+    nominating,
     on_grid,
     overlaps,
     suppress,
     window_grid,
 )
+from app.types import EmbeddingRows, Model, Vector, Vectors
+from app.vectors import unit_rows
 
 SIZES = [(400, 400), (400, 300), (300, 400), (1600, 900), (5000, 10), (1, 1)]
 
@@ -39,6 +44,50 @@ def test_windows_lie_inside_the_photo_and_cover_it(size: tuple[int, int]) -> Non
 
 def test_the_number_of_windows_is_bounded() -> None:
     assert all(100 <= len(window_grid(size)) <= 500 for size in SIZES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_are_nominated_for_a_fifth_of_the_windows_one_step_from_any_inside(
+    size: tuple[int, int],
+) -> None:
+    windows = np.array(window_grid(size))
+    asking = nominating(window_grid(size))
+    assert len(windows) / 6 < len(asking) < len(windows) / 4
+    first_of_shapes = np.flatnonzero((windows[:, :2] == 0).all(axis=1))
+    for own in np.split(np.arange(len(windows)), first_of_shapes[1:]):
+        columns, rows = (np.unique(windows[own, edge]) for edge in (0, 1))
+        asks = np.isin(own, asking).reshape(len(columns), len(rows))
+        steps = np.pad(asks, 1)
+        near = steps[:-2, 1:-1] | steps[2:, 1:-1] | steps[1:-1, :-2] | steps[1:-1, 2:] | asks
+        assert near[1:-1, 1:-1].all()
+
+
+class Given:
+    """A catalogue of one picture, and how many windows pictures were nominated for."""
+
+    def __init__(self, picture: Vector, revision: str) -> None:
+        self.model = Model(1, "embedded", revision, len(picture), "")
+        self.picture = picture
+        self.asked: list[int] = []
+
+    def nearest(self, whole: Vector) -> Sequence[float]:
+        return [0.0]
+
+    def pictures(self, near: Vectors) -> EmbeddingRows:
+        self.asked.append(len(near))
+        return self.picture[np.newaxis].astype(np.float16)
+
+
+@pytest.mark.parametrize("revision", ["1-a", "2-a"])
+def test_a_picture_is_compared_with_all_windows_and_nominated_for_some(revision: str) -> None:
+    grid, random = window_grid((400, 300)), np.random.default_rng(4)
+    windows = Windows(grid, unit_rows(random.normal(size=(len(grid), 32))), 0.0)
+    [whole] = unit_rows(random.normal(size=(1, 32)))
+    for index in np.setdiff1d(np.arange(0, len(grid), 7), nominating(grid)):
+        given = Given(windows.vectors[index], revision)
+        chosen = best_windows(given, windows, whole)
+        assert chosen is not None and chosen[0].index == index
+        assert given.asked == [len(nominating(grid))]
 
 
 def test_the_overlap_is_the_common_part_of_the_union() -> None:
