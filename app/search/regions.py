@@ -94,7 +94,7 @@ def choose_windows(
     chosen = []
     for index in suppress(regions, scores.tolist(), most):
         near = overlaps(regions[index], regions) > NEIGHBOUR_OVERLAP
-        neighbours = tuple(int(each) for each in ranked if near[each])[:NEIGHBOURS]
+        neighbours = tuple(ranked[near[ranked]][:NEIGHBOURS].tolist())
         good = scores >= scores[index] - (1 - FRAME_SHARE) * abs(scores[index])
         frame = on_grid(edges[near & good].mean(axis=0))
         chosen.append(ChosenWindow(index, float(scores[index]), neighbours, frame))
