@@ -89,8 +89,6 @@ def _newly_shared(
     query, hits = request.query, page_hits.retrieval.candidates.hits
     if not query.fold or request.catalogue_words is not None:
         return ()
-    if not shown and len({hit.picture_id for hit in hits}) == len(hits):
-        return ()  # as most: no two hits show one picture
     if query.near_query is not None:
         # All products with such a picture are dropped, also those that have other pictures too.
         hits = tuple(hit for hit in hits if hit.distance > query.near_query)

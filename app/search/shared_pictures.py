@@ -7,8 +7,7 @@ found by that.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,7 +39,7 @@ def leading(hits: Sequence[Hit], count: int) -> set[int]:
 def find(
     data: PageData,
     hits: Sequence[Hit],
-    pictures: Collection[int],
+    pictures: Set[int],
     most: int,
     shown: Collection[int],
 ) -> tuple[SharedPicture, ...]:
@@ -49,10 +48,11 @@ def find(
 
     `shown` are the ids of pictures of earlier pages, of which one hit is enough.
     """
-    times = Counter(hit.picture_id for hit in hits)
-    counts: Mapping[int, Count] = {}
-    if repeated := [id_ for id_ in times if id_ in pictures and (times[id_] > 1 or id_ in shown)]:
-        counts = data.shown_by_more(repeated, most)
+    once, repeated = set[int](), set(shown)
+    for hit in hits:
+        (repeated if hit.picture_id in once else once).add(hit.picture_id)
+    asked = sorted(repeated & once & pictures)
+    counts = data.shown_by_more(asked, most) if asked else {}
     return tuple(_shared(hits, picture_id, counts[picture_id], shown) for picture_id in counts)
 
 
