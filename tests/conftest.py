@@ -77,9 +77,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave modules and collected tests, which live to the end, out of each garbage collection."""
+    """Leave modules and collected tests, which live to the end, out of each garbage collection, and
+    collect after ten times as many new objects as Python does by itself."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10 * gc.get_threshold()[0])
 
 
 @pytest.hookimpl(optionalhook=True)
