@@ -1,4 +1,4 @@
-"""Puts the HTTP API together: the endpoints, how errors are answered, and the gate around them."""
+"""Puts the HTTP API together: the endpoints, how errors are answered, and the middleware."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from app.api import (
 from app.api.access import Access, required_scope
 from app.api.answers import ProblemData
 from app.api.events import EventBatch
-from app.api.gate import Gate, RequestLimits
+from app.api.middleware import RequestLimits, RequestMiddleware
 from app.api.photos import PhotoUrl
 from app.api.problems import AddressUnknown, ApiError, InvalidRequest, MethodRefused
 from app.api.product_rows import ProductFields, ProductRow
@@ -64,7 +64,7 @@ NO_TELEMETRY: TelemetryConfig = {
 _log = logging.getLogger("lookalike.api")
 
 
-def create_api(app: App, *, open_locally: bool) -> Gate:
+def create_api(app: App, *, open_locally: bool) -> RequestMiddleware:
     """The ASGI application over the services of an App.
 
     With `open_locally`, requests from this machine need no key until one is created; only for
@@ -72,11 +72,11 @@ def create_api(app: App, *, open_locally: bool) -> Gate:
     """
     limits = RequestLimits.from_settings(app.settings)
     access = Access(app.api_keys, open_locally=open_locally)
-    return Gate(endpoints(app), access, limits, app.api_metrics)
+    return RequestMiddleware(endpoints(app), access, limits, app.api_metrics)
 
 
 def endpoints(app: App) -> FastAPI:
-    """The endpoints, without the gate: no key is checked and no body limited."""
+    """The endpoints, without the middleware: no key is checked and no body limited."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -95,7 +95,7 @@ def limited_protocol(
                 if waiting.get(self) is None:
                     self._await_request()
             elif self.cycle.more_body:
-                self._forget_timer()  # it goes on waiting; the gate limits the time for a body
+                self._forget_timer()  # waits on; the middleware limits the time for a body
             else:
                 self._forget()
 

@@ -34,7 +34,7 @@ Sku = Annotated[str, Field(min_length=1, max_length=500)]
 SkuInPath = Annotated[
     str, AfterValidator(unquote), Path(description="a slash in it is sent as %2F")
 ]
-"""A sku in the path of an address, as `gate.routed_path` leaves it."""
+"""A sku in the path of an address, as `middleware.routed_path` leaves it."""
 
 Packed = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=22_000)]
 """A vector of at most 4,000 numbers in base64."""

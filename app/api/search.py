@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api import answers, forms, problems, recorded, requests
+from app.api import answers, event_rows, forms, problems, requests
 from app.api.answers import BatchAnswer, SearchAnswer
 from app.api.cursors import Cursors
 from app.api.forms import FormData
@@ -26,7 +26,7 @@ from app.api.requests import (
     SimilarParameters,
     SkuInPath,
 )
-from app.api.turns import THREADS_PER_PLACE, Turns
+from app.api.search_threads import THREADS_PER_PLACE, SearchThreads
 from app.bootstrap import App
 from app.errors import LookalikeError, ModelNotMaintained, UnknownModel
 from app.operations.api_keys import CURSORS, ApiKey
@@ -167,7 +167,7 @@ class Searches:
             following = self._cursors.seal(fingerprint, (*shown, *result.shown))
         query_id = uuid4().hex
         if key is not None:
-            self.record(recorded.search_row(asked, result, query_id, len(shown), key))
+            self.record(event_rows.search_row(asked, result, query_id, len(shown), key))
         return self.document(result, query_id, following)
 
     def _answer_or_problem(self, asked: SearchQuery, key: ApiKey | None) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class Searches:
 def router(app: App, searches: Searches) -> APIRouter:
     """The endpoints of searches."""
     routes = APIRouter(prefix="/v1", tags=["search"])
-    turns = Turns(
+    threads = SearchThreads(
         THREADS_PER_PLACE * app.settings.places, app.settings.search_wait_s, app.metrics.refused
     )
 
@@ -201,14 +201,14 @@ def router(app: App, searches: Searches) -> APIRouter:
         """Find products by a stored photo, a product, words or a vector."""
         forms.content_type(request, forms.JSON)
         body = await request.body()
-        return await turns.run(_search, searches, body, request.scope.get("api_key"))
+        return await threads.run(_search, searches, body, request.scope.get("api_key"))
 
     @routes.post("/search/photo", response_model=SearchAnswer, openapi_extra=PHOTO_FORM)
     async def search_photo(request: Request) -> Response:
         """Find products by a photo that is not stored."""
         forms.content_type(request, forms.FORM)
         form = await forms.read_form(request, files=("file",), texts=("query",))
-        return await turns.run(_by_photo, searches, form, request.scope.get("api_key"))
+        return await threads.run(_by_photo, searches, form, request.scope.get("api_key"))
 
     @routes.post("/search/batch", response_model=BatchAnswer)
     def search_batch(asked: BatchQuery, request: Request) -> Response:
@@ -221,7 +221,7 @@ def router(app: App, searches: Searches) -> APIRouter:
         sku: SkuInPath, asked: Annotated[SimilarParameters, Query()], request: Request
     ) -> Response:
         """Products similar to one. The ETag changes with what is found and what is told of it."""
-        return await turns.run(similar_answer, sku, asked, request)
+        return await threads.run(similar_answer, sku, asked, request)
 
     def similar_answer(sku: str, asked: SimilarParameters, request: Request) -> Response:
         result, query_id = searches.similar(sku, asked), uuid4().hex
@@ -234,7 +234,7 @@ def router(app: App, searches: Searches) -> APIRouter:
         if _matches(request.headers.getlist("if-none-match"), headers["ETag"]):
             return Response(status_code=304, headers=headers)  # and nobody learns its query_id
         if (key := request.scope.get("api_key")) is not None:
-            searches.record(recorded.similar_row(sku, asked, result, query_id, key))
+            searches.record(event_rows.similar_row(sku, asked, result, query_id, key))
         return _json(document, headers)
 
     return routes

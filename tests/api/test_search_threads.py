@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from app.api.turns import Turns
+from app.api.search_threads import SearchThreads
 from app.errors import Busy
 
 
@@ -21,8 +21,8 @@ def test_so_many_run_at_a_time_and_the_others_begin_in_order() -> None:
         return number
 
     async def run() -> None:
-        turns = Turns(2, 60, lambda: None)
-        running = [asyncio.create_task(turns.run(work, number)) for number in range(5)]
+        threads = SearchThreads(2, 60, lambda: None)
+        running = [asyncio.create_task(threads.run(work, number)) for number in range(5)]
         while len(began) < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
@@ -40,14 +40,14 @@ def test_one_whose_turn_does_not_come_is_refused_and_takes_nothing() -> None:
     go = threading.Event()
 
     async def run() -> None:
-        turns = Turns(1, 0.1, lambda: refused.append(True))
-        first = asyncio.create_task(turns.run(go.wait, 60))
+        threads = SearchThreads(1, 0.1, lambda: refused.append(True))
+        first = asyncio.create_task(threads.run(go.wait, 60))
         await asyncio.sleep(0)
         with pytest.raises(Busy, match=r"waited 0\.1 s"):
-            await turns.run(print)
+            await threads.run(print)
         assert refused == [True]
         go.set()
         assert await first
-        assert await turns.run(lambda: 1) == 1  # its place is free
+        assert await threads.run(lambda: 1) == 1  # its place is free
 
     asyncio.run(run())

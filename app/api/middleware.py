@@ -1,4 +1,4 @@
-"""Gate: what happens to each request before it reaches its endpoint.
+"""RequestMiddleware: what happens to each request before it reaches its endpoint.
 
 In this order: CORS preflight, key and rate, the body within its limits, a place. Nothing of a body
 is read for a request that is refused anyway.
@@ -80,7 +80,7 @@ class RequestLimits:
         return MAX_JSON_BYTES
 
 
-class Gate:
+class RequestMiddleware:
     """The ASGI application around that of the endpoints."""
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Turns: how many searches of this process are in threads at a time; others wait without one.
+"""SearchThreads: how many searches of this process are in threads at a time; others wait without
+one.
 
 Threads that only wait for a place compete for the interpreter with those that search: with 64
 clients, each in a thread of its own, a search by a vector took a third more processor time.
@@ -20,7 +21,7 @@ THREADS_PER_PLACE = 2
 T = TypeVar("T")
 
 
-class Turns:
+class SearchThreads:
     """Runs searches in threads, `threads` at a time, in order of arrival. For one event loop.
 
     One that waits longer than `wait_s` seconds is refused, and `refused` is called.

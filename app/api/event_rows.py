@@ -1,4 +1,4 @@
-"""What is recorded of a search that was answered: always what it showed, and its query where the
+"""The rows of events of a search that was answered: always what it showed, and its query where the
 key allows that."""
 
 from __future__ import annotations
