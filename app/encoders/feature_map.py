@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ STRIDE = 32
 
 MAX_ASPECT = 2.0
 """A longer picture is squeezed to this ratio of its sides, which bounds the cost of its map."""
+
+
+ONE_THREAD = 250_000
+"""Multiplications of a product of matrices that numpy's OpenBLAS does in one thread; its limit is
+262,144. After a larger product its other threads wait actively, for 60 ms of processor time each,
+which the encoder's threads lack meanwhile."""
 
 
 def map_input_size(
@@ -50,18 +56,46 @@ def window_parts(
 
     Each window is cut into `parts` strips of equal height, from top to bottom. Cells count by the
     share of them that a strip covers. Windows are fractions (0 to 1) of the picture's sides, with
-    a positive width and height. One matrix product, which for some hundred cells takes less time
-    than an integral image.
+    a positive width and height. Columns are joined first, once for all windows between the same
+    sides, and then rows, in products of matrices that take one thread.
     """
-    rows, columns, channels = feature_map.shape
+    rows, _, channels = feature_map.shape
     boxes = np.asarray(windows, np.float64).reshape(-1, 4)
     tops, bottoms = boxes[:, 1:2], boxes[:, 3:]
     edges = tops + (bottoms - tops) * np.linspace(0, 1, parts + 1)
     down = _coverage(edges[:, :-1], edges[:, 1:], rows)
-    across = _coverage(boxes[:, :1], boxes[:, 2:3], columns)
-    shares = (down[:, :, :, None] * across[:, :, None, :]).reshape(-1, rows * columns)
-    means: NDArray[np.float32] = shares.astype(np.float32) @ feature_map.reshape(-1, channels)
-    return means.reshape(len(boxes), parts, channels)
+    sides, number = np.unique(boxes[:, ::2], axis=0, return_inverse=True)
+    means = np.empty((len(boxes), parts, channels), np.float32)
+    for side, joined in enumerate(_columns_joined(feature_map, sides)):
+        own = np.flatnonzero(number == side)
+        shares = down[own].reshape(-1, rows)
+        product = _in_blocks(shares, joined.size) @ joined
+        means[own] = product.reshape(-1, channels)[: len(shares)].reshape(-1, parts, channels)
+    return means
+
+
+def _columns_joined(
+    feature_map: FeatureMap, sides: NDArray[np.float64]
+) -> Iterator[NDArray[np.float32]]:
+    """The mean features of each row between the left and the right side of windows, (rows,
+    channels), for each of the sides, (n, 2)."""
+    _, columns, channels = feature_map.shape
+    across = _in_blocks(_coverage(sides[:, 0], sides[:, 1], columns), columns * channels)
+    joined = across[:, np.newaxis] @ feature_map
+    for number in range(len(sides)):
+        block, place = divmod(number, across.shape[1])
+        yield joined[block, :, place]
+
+
+def _in_blocks(matrix: NDArray[np.float64], size: int) -> NDArray[np.float32]:
+    """The rows of a matrix in blocks of equal length, the last one filled up with zeros: (blocks,
+    n, columns). The product of a block and a matrix of `size` numbers takes one thread."""
+    most = max(2, ONE_THREAD // size)
+    blocks = -(-len(matrix) // most)
+    length = max(2, -(-len(matrix) // blocks))  # a product with one row would take more threads
+    filled = np.zeros((blocks * length, matrix.shape[1]), np.float32)
+    filled[: len(matrix)] = matrix
+    return filled.reshape(blocks, length, -1)
 
 
 def _coverage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from app.encoders.efficientnet import SIDE, EmbeddedEncoder
 from app.encoders.feature_map import map_input_size, window_parts
 from app.encoders.loading import load_encoder
 from app.encoders.preprocessing import Preprocessor
+from app.search.windows import window_grid
 from support.small_clip import save_small_clip
 
 pytestmark = pytest.mark.xdist_group("clip")
@@ -149,3 +151,32 @@ def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() ->
     with torch.inference_mode():
         own = network(pixel_values=pixels).pooler_output[0]
     assert np.abs(pooled - torch.nn.functional.normalize(own, dim=0).numpy()).max() < CLOSE
+
+
+class Recorded(np.ndarray):
+    """An array that records the shapes of each product it takes part in, and of its results."""
+
+    products: ClassVar[list[tuple[int, int, int]]] = []
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(each) for each in inputs]
+        result = getattr(ufunc, method)(*plain, **options)
+        if ufunc is not np.matmul:
+            return result
+        self.products.append((plain[0].shape[-2], *plain[1].shape[-2:]))
+        return result.view(Recorded)
+
+
+@pytest.mark.parametrize(("shape", "parts"), [((12, 16, 2280), 2), ((24, 32, 768), 1)])
+def test_the_products_of_a_photos_windows_are_small_enough_for_one_thread(
+    shape: tuple[int, int, int], parts: int
+) -> None:
+    Recorded.products.clear()
+    features = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    windows = window_grid((640, 480))
+    means = window_parts(features.view(Recorded), windows, parts)
+    assert len(Recorded.products) > 2
+    assert all(rows >= 2 and rows * inner * own <= 2**18 for rows, inner, own in Recorded.products)
+    for window, found in zip(windows[::40], means[::40], strict=True):
+        [alone] = window_parts(features, [window], parts)
+        np.testing.assert_allclose(found, alone, atol=1e-6)
