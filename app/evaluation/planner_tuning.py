@@ -23,8 +23,9 @@ from app.db.queries.nearest import FilterClause
 from app.errors import BuildRefused
 from app.index.file_store import IndexFiles
 from app.search import planner
+from app.search.index_swap import OpenBuild, open_build
 from app.search.planner import PlannedSearch
-from app.search.retrieval import OpenBuild, Reason, RetrievalRequest, open_build
+from app.search.retrieval import Reason, RetrievalRequest
 from app.types import Crossovers, Vectors
 from app.vectors import round_to_float16
 

@@ -20,11 +20,11 @@ from app.db.queries.nearest import Candidates, FilterClause, is_complete
 from app.index.file_store import IndexFiles
 from app.index.id_selectors import IdSelector
 from app.index.nominees import Nominees
+from app.search.index_swap import OpenBuild, open_build
 from app.search.missing_parts import of_missing_parts, with_missing_parts
 from app.search.retrieval import (
     RETRY_FACTOR,
     FetchRound,
-    OpenBuild,
     Reason,
     RetrievalRequest,
     RetrievalResult,
@@ -35,7 +35,6 @@ from app.search.retrieval import (
     fetch_rounds,
     filtered_build_result,
     nominate,
-    open_build,
 )
 from app.types import Build, BuildPart
 

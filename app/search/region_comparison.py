@@ -17,13 +17,12 @@ from app.db.queries import window_matches
 from app.index.file_store import IndexFiles
 from app.search import planner
 from app.search.fast_path import FastPath, NotAnswered
+from app.search.index_swap import OpenBuild, open_build
 from app.search.missing_parts import windows_of_missing_parts
 from app.search.query_encoder import round_query
 from app.search.retrieval import (
-    OpenBuild,
     RetrievalRequest,
     nominate_windows,
-    open_build,
     similarities,
 )
 from app.types import Build, EmbeddingRows, Model, Vector, Vectors

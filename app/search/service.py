@@ -26,6 +26,7 @@ from app.search.confidence import judged
 from app.search.explain import SearchOutcome, StageTimer, build_plan
 from app.search.fast_path import FastPath
 from app.search.german_spelling import to_encode
+from app.search.index_swap import OpenBuild, open_build
 from app.search.matches import page_matches, region_matches
 from app.search.object_queries import ObjectQueries, object_directions
 from app.search.page_data import SnapshotData
@@ -44,7 +45,7 @@ from app.search.query_encoder import (
 )
 from app.search.query_sampler import QuerySampler
 from app.search.regions import ObjectFinder, directions, photo_objects
-from app.search.retrieval import OpenBuild, RetrievalRequest, RetrievalResult, open_build
+from app.search.retrieval import RetrievalRequest, RetrievalResult
 from app.search.similar_listings import counted
 from app.search.similarity_labels import CalibrationCache, labelled
 from app.search.vector_cache import PhotoObject, VectorCache

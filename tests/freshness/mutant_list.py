@@ -19,7 +19,7 @@ READER = "app/index/embedding_reader.py"
 FAISS_IO = "app/index/faiss_io.py"
 FILE_STORE = "app/index/file_store.py"
 PLANNER = "app/search/planner.py"
-RETRIEVAL = "app/search/retrieval.py"
+SWAP = "app/search/index_swap.py"
 DEDUP = "app/search/dedup.py"
 FILTER_SNAPSHOT = "app/db/queries/filter_snapshot.py"
 BATCH = "app/catalog/batch_write.py"
@@ -79,7 +79,7 @@ MUTANTS = (
         "a search uses a build that its snapshot does not see",
         (
             (
-                RETRIEVAL,
+                SWAP,
                 USABLE,
                 "with request.connection.engine.connect() as other:\n"
                 "        usable = index_builds.usable(other, request.model.id)",

@@ -18,7 +18,7 @@ from app.bootstrap import App
 from app.config import Settings
 from app.index.faiss_index import AnnIndex
 from app.index.file_store import MAX_OPEN, IndexFiles
-from app.search import retrieval
+from app.search import index_swap
 from app.types import Build, Query, SearchResult
 from support.colours import choose_colours
 from support.shop import add, numbered, vectors
@@ -103,7 +103,7 @@ def test_an_index_is_freed_when_its_last_search_has_ended(app: App) -> None:
 def test_a_large_new_index_is_opened_while_the_old_one_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "MAX_BLOCKING_OPEN", 0)
+    monkeypatch.setattr(index_swap, "MAX_BLOCKING_OPEN", 0)
     with App(settings, choose=choose_colours) as app, App(settings, choose=choose_colours) as other:
         add(app, numbered(50))
         first = app.indexer.rebuild()
