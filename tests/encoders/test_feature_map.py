@@ -167,7 +167,7 @@ class Recorded(np.ndarray):
         return result.view(Recorded)
 
 
-@pytest.mark.parametrize(("shape", "parts"), [((12, 16, 2280), 2), ((24, 32, 768), 1)])
+@pytest.mark.parametrize(("shape", "parts"), [((12, 16, 4560), 2), ((24, 32, 768), 1)])
 def test_the_products_of_a_photos_windows_are_small_enough_for_one_thread(
     shape: tuple[int, int, int], parts: int
 ) -> None:
