@@ -94,6 +94,7 @@ def test_a_box_is_drawn_moved_and_taken_away_by_mouse_and_keys_and_objects_are_b
     expect(box).to_have_accessible_name(re.compile("from 22 to 82 percent across"))
     page.keyboard.press("Escape")
     expect(page).not_to_have_url(re.compile("box="))
+    settled(page)
     page.go_back()
     expect(box).to_have_attribute("style", re.compile("left: 22%"))
     settled(page)
