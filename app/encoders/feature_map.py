@@ -91,7 +91,7 @@ def _in_blocks(matrix: NDArray[np.float64], size: int) -> NDArray[np.float32]:
     """The rows of a matrix in blocks of equal length, the last one filled up with zeros: (blocks,
     n, columns). The product of a block and a matrix of `size` numbers takes one thread."""
     most = max(2, ONE_THREAD // size)
-    blocks = -(-len(matrix) // most)
+    blocks = max(1, -(-len(matrix) // most))
     length = max(2, -(-len(matrix) // blocks))  # a product with one row would take more threads
     filled = np.zeros((blocks * length, matrix.shape[1]), np.float32)
     filled[: len(matrix)] = matrix

@@ -136,9 +136,8 @@ class SearchService:
         with snapshot(self._engine) as connection:
             model, _ = models.require_active_and_lag(connection)
             anywhere = np.ones(model.dim, np.float32)
-            found = open_build(
-                RetrievalRequest(model, anywhere, 1, connection=connection), self._files
-            )
+            request = RetrievalRequest(model, anywhere, 1, connection=connection)
+            found = open_build(request, self._files)
         if self._fast_path is not None and isinstance(found, OpenBuild):
             self._fast_path.last_build = (model, found.build)
 

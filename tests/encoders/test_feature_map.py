@@ -153,6 +153,10 @@ def test_siglips_whole_map_at_the_size_of_the_input_pools_to_its_own_vector() ->
     assert np.abs(pooled - torch.nn.functional.normalize(own, dim=0).numpy()).max() < CLOSE
 
 
+def test_no_windows_have_no_means() -> None:
+    assert window_parts(np.zeros((3, 4, 5), np.float32), [], 2).shape == (0, 2, 5)
+
+
 class Recorded(np.ndarray):
     """An array that records the shapes of each product it takes part in, and of its results."""
 
